@@ -1,0 +1,8 @@
+//! YAML, environment and defaults, turned into [`Settings`].
+
+pub mod listen;
+pub mod secret;
+pub mod settings;
+
+pub use secret::Secret;
+pub use settings::Settings;

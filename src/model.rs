@@ -1,0 +1,22 @@
+//! The words of the field: what every other module speaks of.
+//!
+//! Plain values without I/O, clocks or locks, built on the standard library alone.
+
+pub mod event;
+pub mod key;
+pub mod point;
+pub mod sample;
+pub mod scope;
+pub mod statistic;
+pub mod tags;
+pub mod text;
+pub mod time;
+
+pub use event::{AlertType, Event, Origin, Priority, ServiceCheck, ServiceStatus};
+pub use key::{MetricKey, MetricKind};
+pub use point::{FlushBatch, Point, PointKind, Suffix, Suffixes};
+pub use sample::Weight;
+pub use scope::{Disposition, Emit, Role, Scope};
+pub use statistic::{Percentile, Statistic};
+pub use tags::{ExtendTags, TagSet};
+pub use time::{Interval, UnixSeconds};

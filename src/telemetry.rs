@@ -1,0 +1,6 @@
+//! What the daemon counts and says about itself.
+
+pub mod counters;
+pub mod registry;
+
+pub use registry::Telemetry;
