@@ -4,5 +4,5 @@ pub mod listen;
 pub mod secret;
 pub mod settings;
 
-pub use secret::Secret;
+pub use secret::{BaseUrl, Secret};
 pub use settings::Settings;

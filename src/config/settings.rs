@@ -4,7 +4,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use super::listen::{HttpAddress, StatsdAddress};
-use super::secret::Secret;
+use super::secret::{BaseUrl, Secret};
 use crate::model::{ExtendTags, Interval, Percentile, Role, Statistic};
 
 /// Everything the daemon needs to know to run.
@@ -33,8 +33,8 @@ pub struct Settings {
     /// The HTTP server.
     pub http: HttpSettings,
     /// Base URL of the upstream node; set means [`Role::Local`].
-    pub forward_address: Option<String>,
-    /// Where own telemetry goes as DogStatsD; `None` is into our own pipeline.
+    pub forward_address: Option<BaseUrl>,
+    /// Where own telemetry goes as DogStatsD (`HOST:PORT`, UDP); `None` is into our own pipeline.
     pub stats_address: Option<String>,
     /// The Datadog sink, if configured.
     pub datadog: Option<DatadogSettings>,
@@ -102,8 +102,8 @@ pub struct HttpSettings {
 /// The Datadog sink.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DatadogSettings {
-    /// Base URL, no trailing slash.
-    pub api_hostname: String,
+    /// Where the Datadog API is.
+    pub api_hostname: BaseUrl,
     /// API key.
     pub key: Option<Secret>,
     /// Also send the key as v1.1.0 did, as `?api_key=`.
