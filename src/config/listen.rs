@@ -1,5 +1,6 @@
 //! Addresses we listen on, as types.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -40,4 +41,66 @@ pub enum HttpAddress {
     Fd(i32),
     /// `einhorn@N`: socket `N` of Einhorn (`EINHORN_FD_N`).
     Einhorn(usize),
+}
+
+/// As it is written in the configuration: `/run/veneur.sock` or `@veneur`.
+impl fmt::Display for UnixAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            UnixAddress::Path(path) => write!(f, "{}", path.display()),
+            UnixAddress::Abstract(name) => write!(f, "@{}", name.escape_ascii()),
+        }
+    }
+}
+
+/// As it is written in the configuration: `udp://127.0.0.1:8126`.
+impl fmt::Display for StatsdAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StatsdAddress::Udp(address) => write!(f, "udp://{address}"),
+            StatsdAddress::Tcp(address) => write!(f, "tcp://{address}"),
+            StatsdAddress::Unixgram(address) => write!(f, "unixgram://{address}"),
+            StatsdAddress::UnixStream(address) => write!(f, "unix://{address}"),
+            StatsdAddress::Inherited(name) => write!(f, "fd://{name}"),
+        }
+    }
+}
+
+/// As it is written in the configuration: `127.0.0.1:8127`, `einhorn@0`.
+impl fmt::Display for HttpAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HttpAddress::Tcp(address) => write!(f, "{address}"),
+            HttpAddress::Unix(address) => write!(f, "{address}"),
+            HttpAddress::Fd(number) => write!(f, "fd@{number}"),
+            HttpAddress::Einhorn(number) => write!(f, "einhorn@{number}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_shows_as_it_is_written() {
+        let unix = |path: &str| UnixAddress::Path(path.into());
+        let statsd = |address: StatsdAddress| address.to_string();
+        let local = SocketAddr::from(([127, 0, 0, 1], 8126));
+        let any = SocketAddr::from(([0u16; 8], 8126));
+        for (shown, written) in [
+            (statsd(StatsdAddress::Udp(local)), "udp://127.0.0.1:8126"),
+            (statsd(StatsdAddress::Udp(any)), "udp://[::]:8126"),
+            (statsd(StatsdAddress::Tcp(local)), "tcp://127.0.0.1:8126"),
+            (statsd(StatsdAddress::Unixgram(unix("/run/v.sock"))), "unixgram:///run/v.sock"),
+            (statsd(StatsdAddress::UnixStream(UnixAddress::Abstract(b"v".to_vec()))), "unix://@v"),
+            (statsd(StatsdAddress::Inherited("statsd".into())), "fd://statsd"),
+            (HttpAddress::Tcp(local).to_string(), "127.0.0.1:8126"),
+            (HttpAddress::Unix(unix("./v.sock")).to_string(), "./v.sock"),
+            (HttpAddress::Fd(3).to_string(), "fd@3"),
+            (HttpAddress::Einhorn(0).to_string(), "einhorn@0"),
+        ] {
+            assert_eq!(shown, written);
+        }
+    }
 }
