@@ -1,6 +1,20 @@
-//! One DogStatsD line: which message it is, and its parts.
+//! DogStatsD: a datagram is lines, a line is a metric, an event or a service check.
+//!
+//! Bytes in, borrowed bytes out; pure. Events and checks are rare and own their text.
+//!
+//! Source: DogStatsD datagram format, protocol 1.0 to 1.6. Where Veneur and the Datadog Agent
+//! differ we are lenient as the Agent is; a metric whose name merely begins with `_sc` is a
+//! metric, which the Agent loses.
 
-use super::Refusal;
+mod check;
+mod event;
+mod fields;
+mod metric;
+mod number;
+
+use memchr::memchr;
+
+use super::{PacketType, Reason, Refusal};
 use crate::model::{Event, MetricKind, ServiceCheck, UnixSeconds, Weight};
 
 /// What one line says.
@@ -31,9 +45,9 @@ pub struct Line<'a> {
     pub tags: &'a [u8],
     /// `T`
     pub timestamp: Option<UnixSeconds>,
-    /// `c:`
+    /// `c:`, unless empty.
     pub container_id: Option<&'a [u8]>,
-    /// `e:`
+    /// `e:`, unless empty.
     pub external_data: Option<&'a [u8]>,
     /// `card:`, one of the four known words in lower case.
     pub cardinality: Option<&'static str>,
@@ -54,10 +68,164 @@ pub enum Values<'a> {
     Member(&'a [u8]),
 }
 
+impl<'a> Values<'a> {
+    /// The finite numbers, in the order given; none for a set's member.
+    #[inline]
+    pub fn numbers(self) -> impl Iterator<Item = f64> + use<'a> {
+        let (one, packed) = match self {
+            Values::One(number) => (Some(number), &[][..]),
+            Values::Packed(text) => (None, text),
+            Values::Member(_) => (None, &[][..]),
+        };
+        let packed = packed.split(|&byte| byte == b':').filter_map(number::decimal);
+        one.into_iter().chain(packed.filter(|number| number.is_finite()))
+    }
+}
+
+/// The lines of a datagram or stream frame, without their newlines; blank ones are skipped.
+#[inline]
+pub fn lines(mut datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        while !datagram.is_empty() {
+            let end = memchr(b'\n', datagram).unwrap_or(datagram.len());
+            let (line, rest) = datagram.split_at(end);
+            datagram = rest.get(1..).unwrap_or_default();
+            if !matches!(line, [] | [b'\r']) {
+                return Some(line);
+            }
+        }
+        None
+    })
+}
+
 /// Reads one line, without its newline; a `\r` at its end is dropped.
 ///
 /// # Errors
 /// The first rule the line breaks.
-pub fn parse(_line: &[u8]) -> Result<Message<'_>, Refusal> {
-    unreachable!("skeleton")
+#[inline]
+pub fn parse(line: &[u8]) -> Result<Message<'_>, Refusal> {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.starts_with(b"_e{") {
+        return event::parse(line).map(|event| Message::Event(Box::new(event)));
+    }
+    if line.starts_with(b"_sc|") {
+        return check::parse(line).map(|check| Message::ServiceCheck(Box::new(check)));
+    }
+    metric::parse(line).map(Message::Metric)
+}
+
+/// The sections of what follows a type, a text or a status: each has its `|` before it.
+#[inline]
+fn sections(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let [b'|', section @ ..] = rest else {
+            return None;
+        };
+        let end = memchr(b'|', section).unwrap_or(section.len());
+        let (section, after) = section.split_at(end);
+        rest = after;
+        Some(section)
+    })
+}
+
+/// A refusal that points at `part`, which is a slice of `line`.
+#[cold]
+fn refuse(packet: PacketType, reason: Reason, line: &[u8], part: &[u8]) -> Refusal {
+    let at = part.as_ptr().addr().saturating_sub(line.as_ptr().addr());
+    Refusal { packet, reason, at: u32::try_from(at).unwrap_or(u32::MAX) }
+}
+
+/// The known word behind `card:`, whatever its case; `orch` is short for `orchestrator`.
+fn cardinality(word: &[u8]) -> Option<&'static str> {
+    const WORDS: [(&str, &str); 5] = [
+        ("none", "none"),
+        ("low", "low"),
+        ("orchestrator", "orchestrator"),
+        ("orch", "orchestrator"),
+        ("high", "high"),
+    ];
+    WORDS
+        .iter()
+        .find(|(known, _)| known.as_bytes().eq_ignore_ascii_case(word))
+        .map(|&(_, cardinality)| cardinality)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the line became, or the reason why not.
+    fn kind_of(line: &[u8]) -> &'static str {
+        match parse(line) {
+            Ok(Message::Metric(_)) => "metric",
+            Ok(Message::Event(_)) => "event",
+            Ok(Message::ServiceCheck(_)) => "service check",
+            Err(refusal) => refusal.reason.as_str(),
+        }
+    }
+
+    #[test]
+    fn its_beginning_says_which_message_a_line_is() {
+        for (line, kind) in [
+            ("a:1|c", "metric"),
+            ("_:1|c", "metric"),
+            ("_e:1|c", "metric"),
+            ("_events.seen:1|c", "metric"),
+            ("_scheduler.x:1|c", "metric"),
+            ("_sc:1|c", "metric"),
+            ("_e{1,1}:a|b", "event"),
+            ("_e{1:1|c", "bad_event_header"),
+            ("_sc|db.up|0", "service check"),
+            ("_sc|db:1|c", "bad_status"),
+        ] {
+            assert_eq!(kind_of(line.as_bytes()), kind, "{line}");
+        }
+    }
+
+    #[test]
+    fn one_carriage_return_at_the_end_of_a_line_is_dropped() {
+        for (line, kind) in [
+            ("a:1|c\r", "metric"),
+            ("_e{1,1}:a|b\r", "event"),
+            ("_sc|db.up|0\r", "service check"),
+            ("a:1|c\r\r", "unknown_type"),
+            ("\r", "missing_value"),
+        ] {
+            assert_eq!(kind_of(line.as_bytes()), kind, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_datagram_is_the_lines_that_are_not_blank() {
+        for (datagram, expected) in [
+            ("", &[][..]),
+            ("\n\n", &[]),
+            ("\r\n\n\r", &[]),
+            ("a", &["a"]),
+            ("a\n", &["a"]),
+            ("\n\na\n\n\nb", &["a", "b"]),
+            ("a\r\nb\r\n", &["a\r", "b\r"]),
+        ] {
+            let expected: Vec<&[u8]> = expected.iter().map(|line| line.as_bytes()).collect();
+            let found: Vec<&[u8]> = lines(datagram.as_bytes()).collect();
+            assert_eq!(found, expected, "{datagram:?}");
+        }
+    }
+
+    #[test]
+    fn the_numbers_of_a_line_are_its_finite_values() {
+        for (line, expected) in [
+            (&b"x:1.5|g"[..], &[1.5][..]),
+            (b"x:1:2:3|c", &[1.0, 2.0, 3.0]),
+            (b"x:21::22:|c", &[21.0, 22.0]),
+            (b"x:nan:1:-inf|h", &[1.0]),
+            (b"x:1:2|s", &[]),
+        ] {
+            let Ok(Message::Metric(parsed)) = parse(line) else {
+                panic!("not a metric: {}", line.escape_ascii());
+            };
+            let found: Vec<f64> = parsed.values.numbers().collect();
+            assert_eq!(found, expected, "{}", line.escape_ascii());
+        }
+    }
 }

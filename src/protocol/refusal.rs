@@ -38,7 +38,7 @@ impl PacketType {
 pub enum Reason {
     /// No `:` behind the name.
     MissingValue,
-    /// Nothing before the first `:`.
+    /// Nothing before the first `:` of a metric, or between `_sc|` and the next `|`.
     EmptyName,
     /// No `|` behind the values.
     MissingType,
@@ -58,7 +58,7 @@ pub enum Reason {
     EventTruncated,
     /// An event without a title.
     EmptyTitle,
-    /// A service check without name or status.
+    /// A service check without a status.
     BadServiceCheck,
     /// A status other than 0, 1, 2 or 3.
     BadStatus,
