@@ -1,6 +1,7 @@
 //! What the daemon counts and says about itself.
 
 pub mod counters;
+pub mod distribution;
 pub mod registry;
 
-pub use registry::Telemetry;
+pub use registry::{Observations, Telemetry};
