@@ -2,6 +2,7 @@
 
 pub mod counters;
 pub mod distribution;
+pub mod names;
 pub mod registry;
 
 pub use registry::{Observations, Telemetry};

@@ -8,8 +8,9 @@
 //! ([`Telemetry::take_changes`], written as DogStatsD by `telemetry::report`), and `/metrics`
 //! looks at everything since the start ([`Telemetry::totals`]). Neither disturbs the other.
 //!
-//! The name decides what a family of series is: the first call fixes its kind, and a call of
-//! another kind is a programming error (a panic in debug builds, ignored otherwise).
+//! The name decides what a family of series is ([`names`]; for a name not listed there the first
+//! call does). A call of another kind is a programming error: a panic in debug builds, ignored
+//! otherwise.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::distribution::{Distribution, Samples, Summary};
+use super::names::{self, Kind};
 
 /// Flushes that a summary's window lasts: its quantiles cover the last one to two windows, so
 /// that `/metrics` shows the recent past and not the average since the start.
@@ -32,7 +34,7 @@ impl Telemetry {
     /// A counter exists from its first call on, also with `n = 0`, and is then part of every
     /// report: a monitor sees a zero and not a gap.
     pub fn count(&self, name: &'static str, tags: &str, n: u64) {
-        match self.lock().family(name, Family::Counters(BTreeMap::new())) {
+        match self.lock().family(name, Kind::Counter) {
             Family::Counters(series) => at(series, tags).total += n,
             family => family.refuse(name),
         }
@@ -40,7 +42,7 @@ impl Telemetry {
 
     /// Sets a gauge.
     pub fn gauge(&self, name: &'static str, tags: &str, value: f64) {
-        match self.lock().family(name, Family::Gauges(BTreeMap::new())) {
+        match self.lock().family(name, Kind::Gauge) {
             Family::Gauges(series) => at(series, tags).set(value),
             family => family.refuse(name),
         }
@@ -48,7 +50,7 @@ impl Telemetry {
 
     /// Records one duration; names ending in `_ns` are sent as timers in nanoseconds.
     pub fn duration(&self, name: &'static str, tags: &str, length: Duration) {
-        match self.lock().family(name, Family::Durations(BTreeMap::new())) {
+        match self.lock().family(name, Kind::Duration) {
             Family::Durations(series) => at(series, tags).record(length.as_nanos() as f64),
             family => family.refuse(name),
         }
@@ -56,7 +58,7 @@ impl Telemetry {
 
     /// Records one size or amount.
     pub fn histogram(&self, name: &'static str, tags: &str, value: f64) {
-        match self.lock().family(name, Family::Amounts(BTreeMap::new())) {
+        match self.lock().family(name, Kind::Amount) {
             Family::Amounts(series) => at(series, tags).record(value),
             family => family.refuse(name),
         }
@@ -171,6 +173,15 @@ enum Family {
 }
 
 impl Family {
+    fn new(kind: Kind) -> Family {
+        match kind {
+            Kind::Counter => Family::Counters(BTreeMap::new()),
+            Kind::Gauge => Family::Gauges(BTreeMap::new()),
+            Kind::Duration => Family::Durations(BTreeMap::new()),
+            Kind::Amount => Family::Amounts(BTreeMap::new()),
+        }
+    }
+
     fn refuse(&self, name: &str) {
         debug_assert!(false, "own metric {name} is used as two kinds");
     }
@@ -202,13 +213,17 @@ struct Registry {
 }
 
 impl Registry {
-    fn family(&mut self, name: &'static str, new: Family) -> &mut Family {
-        self.families.entry(name).or_insert(new)
+    fn family(&mut self, name: &'static str, kind: Kind) -> &mut Family {
+        debug_assert!(
+            names::find(name).is_none_or(|metric| metric.kind == kind),
+            "own metric {name} is no {kind:?}"
+        );
+        self.families.entry(name).or_insert_with(|| Family::new(kind))
     }
 
     fn apply(&mut self, observations: Observations) {
         for ((name, tags), total) in observations.counters {
-            match self.family(name, Family::Counters(BTreeMap::new())) {
+            match self.family(name, Kind::Counter) {
                 Family::Counters(series) => {
                     // Two readers may ask at once and arrive here in the other order.
                     let counter = at(series, &tags);
@@ -218,7 +233,7 @@ impl Registry {
             }
         }
         for ((name, tags), value) in observations.gauges {
-            match self.family(name, Family::Gauges(BTreeMap::new())) {
+            match self.family(name, Kind::Gauge) {
                 Family::Gauges(series) => at(series, &tags).set(value),
                 family => family.refuse(name),
             }

@@ -1,0 +1,286 @@
+//! Every metric the daemon emits about itself: name, kind, unit and meaning, in one table.
+//!
+//! Names are without the `veneur.` prefix, which the reports add. Where Veneur 1.1 or 14 has a
+//! metric of the same meaning the name is Veneur's, its unit included: durations are timers of
+//! nanoseconds. `/metrics` shows the same series under names made by the rules of OpenMetrics
+//! ([`openmetrics_family`]): `flush.total_duration_ns` is `veneur_flush_total_duration_seconds`.
+//!
+//! Source: the metric tables of the READMEs of Veneur 1.1.0 and 14.2.0.
+
+/// What a metric is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows: [`super::Telemetry::count`], or a source.
+    Counter,
+    /// A present state: [`super::Telemetry::gauge`], or a source.
+    Gauge,
+    /// How long something took: [`super::Telemetry::duration`].
+    Duration,
+    /// Sizes or amounts of something that happens again and again: [`super::Telemetry::histogram`].
+    Amount,
+}
+
+/// What its numbers count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Things.
+    One,
+    /// Nanoseconds; shown as seconds on `/metrics`.
+    Nanoseconds,
+    /// Bytes.
+    Bytes,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// Without the `veneur.` prefix.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// What it counts.
+    pub unit: Unit,
+    /// One sentence for people, tags in parentheses.
+    pub help: &'static str,
+}
+
+/// The row of a name.
+pub fn find(name: &str) -> Option<&'static Metric> {
+    ALL.iter().find(|metric| metric.name == name)
+}
+
+/// The name of a metric family on `/metrics`: legal characters, no `_total` (counters get it
+/// back on their samples), and the unit at the end in base units.
+pub fn openmetrics_family(name: &str, unit: Unit) -> String {
+    let name = name.strip_suffix("_total").unwrap_or(name);
+    let stem = match unit {
+        Unit::Nanoseconds => name.strip_suffix("_ns").unwrap_or(name),
+        Unit::One | Unit::Bytes => name,
+    };
+    let legal = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    let mut family: String = "veneur_".chars().chain(stem.chars().map(legal)).collect();
+    if unit == Unit::Nanoseconds {
+        family.push_str("_seconds");
+    }
+    family
+}
+
+/// Makes a constant of each name, and the table of all.
+macro_rules! metrics {
+    ($($(#[doc = $help:literal])+ $constant:ident = $name:literal, $kind:ident, $unit:ident;)+) => {
+        $($(#[doc = $help])+ pub const $constant: &str = $name;)+
+
+        /// The table.
+        pub const ALL: &[Metric] = &[$(Metric {
+            name: $name,
+            kind: Kind::$kind,
+            unit: Unit::$unit,
+            help: concat!($($help),+),
+        }),+];
+    };
+}
+
+metrics! {
+    // What comes in.
+
+    /// Lines, datagrams and frames refused (`packet_type`, `reason`).
+    PACKET_ERROR_TOTAL = "packet.error_total", Counter, One;
+    /// Unknown sections of otherwise good lines that were skipped.
+    PACKET_SECTIONS_SKIPPED_TOTAL = "packet.sections_skipped_total", Counter, One;
+    /// Datagrams and stream frames received (`protocol`).
+    LISTEN_RECEIVED_PER_PROTOCOL_TOTAL = "listen.received_per_protocol_total", Counter, One;
+    /// Bytes of them (`protocol`).
+    LISTEN_BYTES_TOTAL = "listen.bytes_total", Counter, Bytes;
+    /// Lines in them (`protocol`).
+    LISTEN_LINES_TOTAL = "listen.lines_total", Counter, One;
+    /// Samples in the lines, a packed line having several (`protocol`).
+    LISTEN_SAMPLES_TOTAL = "listen.samples_total", Counter, One;
+    /// Datagrams the kernel dropped because a receive buffer was full (`listener`, `socket`).
+    LISTEN_KERNEL_DROPS_TOTAL = "listen.kernel_drops_total", Counter, One;
+    /// Stream connections accepted.
+    TCP_CONNECTS = "tcp.connects", Counter, One;
+    /// Stream connections that ended.
+    TCP_DISCONNECTS = "tcp.disconnects", Counter, One;
+    /// TLS handshakes that failed or took too long.
+    TCP_TLS_HANDSHAKE_FAILURES = "tcp.tls_handshake_failures", Counter, One;
+    /// Stream connections closed at once because there were too many.
+    TCP_REFUSED_TOTAL = "tcp.refused_total", Counter, One;
+    /// Stream connections closed because they were silent for too long.
+    TCP_IDLE_TIMEOUTS_TOTAL = "tcp.idle_timeouts_total", Counter, One;
+
+    // Between readers and workers.
+
+    /// Time readers stood still because a worker's inbox was full.
+    ROUTER_BLOCKED_NS_TOTAL = "router.blocked_ns_total", Counter, Nanoseconds;
+    /// Time from handing a batch over to a worker to its being applied.
+    WORKER_QUEUE_DURATION_NS = "worker.queue_duration_ns", Duration, Nanoseconds;
+    /// Samples workers applied.
+    WORKER_METRICS_PROCESSED_TOTAL = "worker.metrics_processed_total", Counter, One;
+    /// Imported entries workers merged.
+    WORKER_METRICS_IMPORTED_TOTAL = "worker.metrics_imported_total", Counter, One;
+    /// Series held at present.
+    WORKER_CONTEXTS = "worker.contexts", Gauge, One;
+
+    // The flush.
+
+    /// Series flushed (`metric_type`).
+    WORKER_METRICS_FLUSHED_TOTAL = "worker.metrics_flushed_total", Counter, One;
+    /// Events flushed.
+    WORKER_EVENTS_FLUSHED_TOTAL = "worker.events_flushed_total", Counter, One;
+    /// Service checks flushed.
+    WORKER_CHECKS_FLUSHED_TOTAL = "worker.checks_flushed_total", Counter, One;
+    /// Time one worker took to hand over what it held.
+    FLUSH_WORKER_DURATION_NS = "flush.worker_duration_ns", Duration, Nanoseconds;
+    /// Time to take events and service checks out.
+    FLUSH_EVENT_WORKER_DURATION_NS = "flush.event_worker_duration_ns", Duration, Nanoseconds;
+    /// Time of the parts of a flush (`part` gather, combine, post).
+    FLUSH_TOTAL_DURATION_NS = "flush.total_duration_ns", Duration, Nanoseconds;
+    /// Points of the last flush.
+    FLUSH_POST_METRICS_TOTAL = "flush.post_metrics_total", Gauge, One;
+    /// Different series received in the interval.
+    FLUSH_UNIQUE_TIMESERIES_TOTAL = "flush.unique_timeseries_total", Counter, One;
+    /// When the last flush began, since 1970.
+    FLUSH_FLUSH_TIMESTAMP_NS = "flush.flush_timestamp_ns", Gauge, Nanoseconds;
+
+    // Requests to Datadog, one set for each thing posted.
+
+    /// Time of one request for series (`part` json, post).
+    FLUSH_DURATION_NS = "flush.duration_ns", Duration, Nanoseconds;
+    /// Size of one body of series, compressed.
+    FLUSH_CONTENT_LENGTH_BYTES = "flush.content_length_bytes", Amount, Bytes;
+    /// Failed requests for series (`cause`).
+    FLUSH_ERROR_TOTAL = "flush.error_total", Counter, One;
+    /// Time of one request for events (`part` json, post).
+    FLUSH_EVENTS_DURATION_NS = "flush_events.duration_ns", Duration, Nanoseconds;
+    /// Size of one body of events, compressed.
+    FLUSH_EVENTS_CONTENT_LENGTH_BYTES = "flush_events.content_length_bytes", Amount, Bytes;
+    /// Failed requests for events (`cause`).
+    FLUSH_EVENTS_ERROR_TOTAL = "flush_events.error_total", Counter, One;
+    /// Time of one request for service checks (`part` json, post).
+    FLUSH_CHECKS_DURATION_NS = "flush_checks.duration_ns", Duration, Nanoseconds;
+    /// Size of one body of service checks.
+    FLUSH_CHECKS_CONTENT_LENGTH_BYTES = "flush_checks.content_length_bytes", Amount, Bytes;
+    /// Failed requests for service checks (`cause`).
+    FLUSH_CHECKS_ERROR_TOTAL = "flush_checks.error_total", Counter, One;
+
+    // Sinks.
+
+    /// Time one sink took for a flush (`sink`).
+    SINK_METRIC_FLUSH_TOTAL_DURATION_NS =
+        "sink.metric_flush_total_duration_ns", Duration, Nanoseconds;
+    /// Points the other side took (`sink`).
+    SINK_METRICS_FLUSHED_TOTAL = "sink.metrics_flushed_total", Counter, One;
+    /// Points the sink does not take (`sink`).
+    SINK_METRICS_SKIPPED_TOTAL = "sink.metrics_skipped_total", Counter, One;
+    /// Points lost (`sink`, `reason`).
+    SINK_METRICS_DROPPED_TOTAL = "sink.metrics_dropped_total", Counter, One;
+    /// Flushes a sink never saw because it was still busy (`sink`).
+    SINK_BATCHES_DROPPED_TOTAL = "sink.batches_dropped_total", Counter, One;
+    /// Requests sent again (`sink`).
+    SINK_RETRIES_TOTAL = "sink.retries_total", Counter, One;
+
+    // Forwarding upstream, and importing from downstream.
+
+    /// Time of one forward (`part` export, json, dns, post).
+    FORWARD_DURATION_NS = "forward.duration_ns", Duration, Nanoseconds;
+    /// Size of one body, compressed.
+    FORWARD_CONTENT_LENGTH_BYTES = "forward.content_length_bytes", Amount, Bytes;
+    /// Failed forwards (`cause`).
+    FORWARD_ERROR_TOTAL = "forward.error_total", Counter, One;
+    /// Entries of the last forward.
+    FORWARD_POST_METRICS_TOTAL = "forward.post_metrics_total", Gauge, One;
+    /// Time of one import (`part` request, merge; `encoding`).
+    IMPORT_RESPONSE_DURATION_NS = "import.response_duration_ns", Duration, Nanoseconds;
+    /// Refused imports (`cause`).
+    IMPORT_REQUEST_ERROR_TOTAL = "import.request_error_total", Counter, One;
+    /// Entries imported.
+    IMPORT_METRICS_TOTAL = "import.metrics_total", Counter, One;
+    /// Size of one imported body as received.
+    IMPORT_BYTES = "import.bytes", Amount, Bytes;
+
+    // The rest of the house.
+
+    /// HTTP requests answered (`status`).
+    HTTP_REQUESTS_TOTAL = "http.requests_total", Counter, One;
+    /// HTTP connections cut or refused (`reason` limit, slow, drain).
+    HTTP_CONNECTIONS_CLOSED_TOTAL = "http.connections_closed_total", Counter, One;
+    /// Log lines left out because their call site said too much.
+    LOG_SUPPRESSED_TOTAL = "log.suppressed_total", Counter, One;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_well_formed() {
+        let mut seen = BTreeSet::new();
+        for Metric { name, .. } in ALL {
+            assert!(seen.insert(name), "{name} twice");
+            let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            let words: Vec<&str> = name.split('.').collect();
+            assert!(words.len() >= 2, "{name} has no area");
+            assert!(words.iter().all(|word| word.starts_with(|c: char| c.is_ascii_lowercase())));
+            assert!(words.iter().all(|word| word.chars().all(legal)), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_says_its_unit() {
+        for &Metric { name, kind, unit, .. } in ALL {
+            let bare = name.strip_suffix("_total").unwrap_or(name);
+            assert_eq!(bare.ends_with("_ns"), unit == Unit::Nanoseconds, "{name}");
+            assert_eq!(bare.ends_with("bytes"), unit == Unit::Bytes, "{name}");
+            if kind == Kind::Duration {
+                assert_eq!(unit, Unit::Nanoseconds, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_metric_is_explained_in_one_line() {
+        for Metric { name, help, .. } in ALL {
+            assert!(help.trim().ends_with('.') && !help.contains('\n'), "{name}: {help}");
+        }
+    }
+
+    /// A family owns its name and the names of its samples; no other may use them.
+    #[test]
+    fn names_on_the_metrics_page_are_unique() {
+        let mut seen = BTreeSet::new();
+        for &Metric { name, kind, unit, .. } in ALL {
+            let family = openmetrics_family(name, unit);
+            let suffixes: &[&str] = match kind {
+                Kind::Counter => &["", "_total"],
+                Kind::Gauge => &[""],
+                Kind::Duration | Kind::Amount => &["", "_count", "_sum"],
+            };
+            for suffix in suffixes {
+                assert!(seen.insert(format!("{family}{suffix}")), "{family}{suffix} twice");
+            }
+        }
+    }
+
+    #[test]
+    fn families_are_named_by_the_rules_of_openmetrics() {
+        for (name, family) in [
+            (PACKET_ERROR_TOTAL, "veneur_packet_error"),
+            (FLUSH_TOTAL_DURATION_NS, "veneur_flush_total_duration_seconds"),
+            (ROUTER_BLOCKED_NS_TOTAL, "veneur_router_blocked_seconds"),
+            (IMPORT_BYTES, "veneur_import_bytes"),
+            (TCP_CONNECTS, "veneur_tcp_connects"),
+            (FLUSH_POST_METRICS_TOTAL, "veneur_flush_post_metrics"),
+        ] {
+            let unit = find(name).expect("it is in the table").unit;
+            assert_eq!(openmetrics_family(name, unit), family);
+        }
+    }
+
+    #[test]
+    fn a_row_is_found_by_its_name() {
+        assert_eq!(find(TCP_CONNECTS).map(|metric| metric.kind), Some(Kind::Counter));
+        assert_eq!(find("tcp.unheard_of"), None);
+    }
+}
