@@ -1,6 +1,7 @@
 //! YAML, environment and defaults, turned into [`Settings`].
 
 pub mod listen;
+pub mod machine;
 pub mod secret;
 pub mod settings;
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::listen;
+
 /// What stands for a secret wherever configuration is shown.
 pub const REDACTED: &str = "REDACTED";
 
@@ -93,19 +95,12 @@ pub fn redact_url(text: &str) -> String {
 }
 
 fn is_host_with_optional_port(text: &str) -> bool {
-    let (host, port) = match text.strip_prefix('[') {
-        Some(rest) => match rest.split_once(']') {
-            Some((host, port)) => {
-                (host, port.strip_prefix(':').or((!port.is_empty()).then_some("?")))
-            }
-            None => return false,
-        },
-        None => match text.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
-        },
+    let has_port = match text.rsplit_once(']') {
+        Some((_, behind)) => !behind.is_empty(),
+        None => text.contains(':'),
     };
-    !host.is_empty() && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
+    let full = if has_port { text.to_owned() } else { format!("{text}:80") };
+    listen::split_host_port(&full).is_ok_and(|(host, port)| !host.is_empty() && port > 0)
 }
 
 #[cfg(test)]
