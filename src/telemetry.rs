@@ -3,6 +3,8 @@
 pub mod counters;
 pub mod distribution;
 pub mod names;
+pub mod openmetrics;
 pub mod registry;
+pub mod report;
 
 pub use registry::{Observations, Telemetry};
