@@ -1,0 +1,329 @@
+//! Weighted quantiles of a stream of values: a merging t-digest.
+//!
+//! Samples collect in a buffer; when it is full they are sorted and folded into a list of
+//! centroids, finely at the ends and coarsely in the middle ([`fold`]). Quantiles are read
+//! off that list ([`quantile`]). Weight, minimum and maximum stay exact, merged or not.
+//!
+//! A key that sees few samples stays small: nothing is allocated before the first sample, and
+//! the buffer grows 16, 64, 256. Once it has grown, adding allocates nothing.
+//!
+//! Sources: Dunning and Ertl, Computing Extremely Accurate Quantiles Using t-Digests (2019),
+//! scale function k1 with compression 100; [`Mode::Veneur`] follows Veneur's
+//! `tdigest/merging_digest.go` step by step, for comparison with the real one.
+
+mod fold;
+mod quantile;
+
+use crate::model::Weight;
+
+/// Samples that are buffered before they are folded.
+const BUFFER: usize = 256;
+/// The same in Veneur: ⌊7.5 + 0.37·100 − 0.0002·100²⌋.
+const VENEUR_BUFFER: usize = 42;
+/// The most centroids an imported digest may have; one of ours has fewer than 200.
+const MAX_IMPORTED_CENTROIDS: usize = 10_000;
+/// The largest weight that is believed: beyond it, doubles no longer count by ones anyway.
+const MAX_IMPORTED_WEIGHT: f64 = 1e18;
+
+/// Some neighbouring samples: how many, and their mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Centroid {
+    /// Mean of the samples' values; finite.
+    pub mean: f64,
+    /// How many observations they stand for; above 0 and finite.
+    pub weight: f64,
+}
+
+/// How a digest folds and interpolates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Buffers of 256; interpolation between centroid centres.
+    #[default]
+    Standard,
+    /// Veneur's steps, buffers of 42: the same centroids and quantiles for the same input.
+    Veneur,
+}
+
+/// Why parts from a peer do not make a digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DigestError {
+    /// More centroids than any digest has.
+    #[error("digest has too many centroids")]
+    TooManyCentroids,
+    /// A mean that is NaN or infinite.
+    #[error("digest has a centroid whose mean is not finite")]
+    NonFiniteMean,
+    /// A weight that is NaN, infinite, not above 0, or beyond belief.
+    #[error("digest has a centroid of impossible weight")]
+    BadWeight,
+    /// Minimum or maximum that is NaN or infinite, or in the wrong order.
+    #[error("digest has impossible extremes")]
+    BadExtremes,
+}
+
+/// A mergeable summary of the distribution of a stream of finite values.
+#[derive(Clone, Debug)]
+pub struct Digest {
+    /// Folded samples, means ascending.
+    centroids: Vec<Centroid>,
+    /// Samples of weight 1 that are not folded yet; empty in Veneur mode.
+    units: Vec<UnitSample>,
+    /// Other samples that are not folded yet; in Veneur mode, all of them.
+    weighted: Vec<Centroid>,
+    /// Total weight of `centroids`.
+    folded_weight: f64,
+    /// Extremes of what is folded; `INFINITY` and `NEG_INFINITY` while nothing is.
+    folded_min: f64,
+    folded_max: f64,
+    /// Σ weight / value of what is folded.
+    folded_reciprocal_sum: f64,
+    mode: Mode,
+}
+
+impl Default for Digest {
+    fn default() -> Self {
+        Digest::with(Mode::Standard)
+    }
+}
+
+impl Digest {
+    /// An empty digest; allocates nothing.
+    pub fn new() -> Digest {
+        Digest::default()
+    }
+
+    /// An empty digest of the given mode.
+    pub fn with(mode: Mode) -> Digest {
+        Digest {
+            centroids: Vec::new(),
+            units: Vec::new(),
+            weighted: Vec::new(),
+            folded_weight: 0.0,
+            folded_min: f64::INFINITY,
+            folded_max: f64::NEG_INFINITY,
+            folded_reciprocal_sum: 0.0,
+            mode,
+        }
+    }
+
+    /// Puts a digest together from what a peer sent. Centroids may be in any order, and more
+    /// than ours would be; extremes are widened to cover the means. No centroids make an
+    /// empty digest.
+    ///
+    /// # Errors
+    /// Anything that would spoil what it is merged into: see [`DigestError`].
+    pub fn from_parts(
+        mut centroids: Vec<Centroid>,
+        min: f64,
+        max: f64,
+        reciprocal_sum: f64,
+    ) -> Result<Digest, DigestError> {
+        if centroids.len() > MAX_IMPORTED_CENTROIDS {
+            return Err(DigestError::TooManyCentroids);
+        }
+        if centroids.iter().any(|centroid| !centroid.mean.is_finite()) {
+            return Err(DigestError::NonFiniteMean);
+        }
+        let weights_above_zero = centroids.iter().all(|centroid| centroid.weight > 0.0);
+        let weight = total_weight(&centroids);
+        if !weights_above_zero || weight.is_nan() || weight > MAX_IMPORTED_WEIGHT {
+            return Err(DigestError::BadWeight);
+        }
+        if !centroids.is_sorted_by(|a, b| a.mean <= b.mean) {
+            centroids.sort_by(|a, b| a.mean.total_cmp(&b.mean));
+        }
+        let (Some(first), Some(last)) = (centroids.first(), centroids.last()) else {
+            return Ok(Digest::new());
+        };
+        if !(min.is_finite() && max.is_finite() && min <= max) {
+            return Err(DigestError::BadExtremes);
+        }
+        let mut digest = Digest {
+            folded_min: min.min(first.mean),
+            folded_max: max.max(last.mean),
+            folded_reciprocal_sum: reciprocal_sum,
+            folded_weight: weight,
+            ..Digest::new()
+        };
+        if centroids.len() < fold::MAX_CENTROIDS {
+            digest.centroids = centroids;
+        } else {
+            digest.fold_in(&centroids, weight);
+        }
+        Ok(digest)
+    }
+
+    /// Adds one sample. `value` must be finite: the parser and the importer see to it.
+    #[inline]
+    pub fn add(&mut self, value: f64, weight: Weight) {
+        debug_assert!(value.is_finite(), "a digest takes finite values only");
+        // In Veneur mode `units` has no capacity, so every sample takes the other way.
+        if weight == Weight::ONE && self.units.len() < self.units.capacity() {
+            self.units.push(UnitSample::from_value(value));
+        } else {
+            self.add_with_room(value, weight);
+        }
+    }
+
+    /// Adds everything in `other`: in one pass over both sorted lists, so that the result
+    /// depends on the two digests alone. Weight, minimum and maximum are exact.
+    pub fn merge(&mut self, other: &Digest) {
+        self.compress();
+        self.widen(other.folded_min, other.folded_max);
+        self.folded_reciprocal_sum += other.folded_reciprocal_sum;
+        self.fold_in(&other.centroids, other.folded_weight);
+        for unit in &other.units {
+            self.add(unit.value(), Weight::ONE);
+        }
+        for &sample in &other.weighted {
+            self.add_weighted(sample);
+        }
+    }
+
+    /// The value below which the share `q` (0 to 1) of the samples lies. `None` when empty.
+    ///
+    /// Digests of fewer than 50 centroids, and all in Veneur mode, answer exactly as Veneur
+    /// does; see [`quantile`] for both rules.
+    pub fn quantile(&mut self, q: f64) -> Option<f64> {
+        self.compress();
+        if self.centroids.is_empty() {
+            return None;
+        }
+        let (min, max) = (self.folded_min, self.folded_max);
+        if self.mode == Mode::Veneur || self.centroids.len() < quantile::FEW_CENTROIDS {
+            return Some(quantile::by_midpoints(&self.centroids, min, max, q));
+        }
+        Some(quantile::by_centres(&self.centroids, min, max, q))
+    }
+
+    /// Folds what is buffered; does nothing if nothing is.
+    pub fn compress(&mut self) {
+        if !self.units.is_empty() {
+            self.fold_units();
+        }
+        if !self.weighted.is_empty() {
+            self.fold_weighted();
+        }
+    }
+
+    /// The compressed list, means ascending; fewer than 200.
+    pub fn centroids(&mut self) -> &[Centroid] {
+        self.compress();
+        &self.centroids
+    }
+
+    /// Observations added, sampled ones counted as often as they stand for.
+    pub fn weight(&self) -> f64 {
+        self.folded_weight + self.units.len() as f64 + total_weight(&self.weighted)
+    }
+
+    /// Whether nothing was added.
+    pub fn is_empty(&self) -> bool {
+        self.centroids.is_empty() && self.units.is_empty() && self.weighted.is_empty()
+    }
+
+    /// The smallest value added.
+    pub fn min(&self) -> Option<f64> {
+        (!self.is_empty()).then(|| self.buffered_values().fold(self.folded_min, f64::min))
+    }
+
+    /// The largest value added.
+    pub fn max(&self) -> Option<f64> {
+        (!self.is_empty()).then(|| self.buffered_values().fold(self.folded_max, f64::max))
+    }
+
+    /// Σ value · weight; of folded samples, Σ mean · weight, which differs by rounding only.
+    pub fn sum(&self) -> f64 {
+        let folded: f64 = self.centroids.iter().map(|c| c.mean * c.weight).sum();
+        let units: f64 = self.units.iter().map(|unit| unit.value()).sum();
+        let weighted: f64 = self.weighted.iter().map(|c| c.mean * c.weight).sum();
+        folded + units + weighted
+    }
+
+    /// Σ weight / value: infinite once a value was 0 (NaN after both 0 and −0), as in Veneur.
+    pub fn reciprocal_sum(&self) -> f64 {
+        self.folded_reciprocal_sum
+            + reciprocal_sum_of_units(&self.units)
+            + reciprocal_sum(&self.weighted)
+    }
+
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        (self.centroids.capacity() + self.weighted.capacity()) * size_of::<Centroid>()
+            + self.units.capacity() * size_of::<UnitSample>()
+    }
+
+    fn buffered_values(&self) -> impl Iterator<Item = f64> {
+        let units = self.units.iter().map(|unit| unit.value());
+        units.chain(self.weighted.iter().map(|sample| sample.mean))
+    }
+
+    /// The way of a sample that does not simply fit into `units`.
+    #[inline(never)]
+    fn add_with_room(&mut self, value: f64, weight: Weight) {
+        if weight != Weight::ONE || self.mode == Mode::Veneur {
+            return self.add_weighted(Centroid { mean: value, weight: weight.as_f64() });
+        }
+        match next_capacity(self.units.len()) {
+            Some(capacity) => self.units.reserve_exact(capacity - self.units.len()),
+            None => self.fold_units(),
+        }
+        self.units.push(UnitSample::from_value(value));
+    }
+
+    fn add_weighted(&mut self, sample: Centroid) {
+        let full = match self.mode {
+            Mode::Standard => BUFFER,
+            Mode::Veneur => VENEUR_BUFFER,
+        };
+        if self.weighted.len() >= full {
+            self.fold_weighted();
+        } else if self.weighted.len() == self.weighted.capacity() {
+            let capacity = next_capacity(self.weighted.len()).unwrap_or(BUFFER);
+            self.weighted.reserve_exact(capacity - self.weighted.len());
+        }
+        self.weighted.push(sample);
+    }
+}
+
+/// The next size of a buffer of `capacity` samples; `None` when it is to be emptied instead.
+fn next_capacity(capacity: usize) -> Option<usize> {
+    [16, 64, BUFFER].into_iter().find(|&next| next > capacity)
+}
+
+fn total_weight(centroids: &[Centroid]) -> f64 {
+    centroids.iter().map(|centroid| centroid.weight).sum()
+}
+
+fn reciprocal_sum(samples: &[Centroid]) -> f64 {
+    samples.iter().map(|sample| sample.weight / sample.mean).sum()
+}
+
+fn reciprocal_sum_of_units(units: &[UnitSample]) -> f64 {
+    units.iter().map(|unit| 1.0 / unit.value()).sum()
+}
+
+/// A value as an integer of the same order, which sorts faster than a float.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct UnitSample(i64);
+
+impl UnitSample {
+    /// A negative float's bits descend as it ascends; turning all but the sign round fixes it.
+    fn from_value(value: f64) -> UnitSample {
+        UnitSample(turn(value.to_bits() as i64))
+    }
+
+    fn value(self) -> f64 {
+        f64::from_bits(turn(self.0) as u64)
+    }
+}
+
+fn turn(bits: i64) -> i64 {
+    bits ^ (bits >> 63 & i64::MAX)
+}
+
+impl From<UnitSample> for Centroid {
+    fn from(unit: UnitSample) -> Centroid {
+        Centroid { mean: unit.value(), weight: 1.0 }
+    }
+}
