@@ -1,0 +1,79 @@
+//! UDP sockets: bound as a group, with a receive buffer, and able to leave the group.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::sys;
+
+/// Where a socket connects to when it leaves its group. Nobody sends from port 9 (discard,
+/// RFC 863), so a socket connected to it gets nothing more.
+const DISCARD_PORT: u16 = 9;
+
+/// Binds `readers` sockets that share `address` and the datagrams sent there, each with a
+/// receive buffer of `buffer_bytes` or as much as may be had (0: what the system gives).
+///
+/// An IPv6 wildcard takes IPv4 as well. With port 0 the kernel chooses one port for all.
+pub(super) fn bind_udp_group(
+    address: SocketAddr,
+    readers: usize,
+    buffer_bytes: usize,
+) -> io::Result<Vec<Socket>> {
+    let mut address = address;
+    (0..readers)
+        .map(|_| {
+            let socket =
+                Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+            if address.is_ipv6() {
+                socket.set_only_v6(false)?;
+            }
+            socket.set_reuse_port(true)?;
+            socket.set_nonblocking(true)?;
+            if buffer_bytes > 0 {
+                ask_for_receive_buffer(&socket, buffer_bytes)?;
+            }
+            socket.bind(&address.into())?;
+            address = inet_address(&socket)?;
+            Ok(socket)
+        })
+        .collect()
+}
+
+/// What an IP socket is bound to.
+pub(super) fn inet_address(socket: &Socket) -> io::Result<SocketAddr> {
+    socket.local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into())
+}
+
+fn ask_for_receive_buffer(socket: &Socket, bytes: usize) -> io::Result<()> {
+    // Only the superuser may go beyond net.core.rmem_max; everyone else gets that at most.
+    match sys::force_receive_buffer(socket.as_fd(), bytes) {
+        Ok(()) => Ok(()),
+        Err(_) => socket.set_recv_buffer_size(bytes),
+    }
+}
+
+/// Takes a socket out of its group: the kernel gives it no further datagrams, and what it has
+/// queued stays readable. Those still to come go to other sockets of the address, such as a
+/// successor's.
+///
+/// Source: a connected UDP socket takes datagrams of its peer only (udp(7)), and Linux does
+/// not choose connected sockets of a SO_REUSEPORT group.
+pub(super) fn leave_group(socket: &Socket) -> io::Result<()> {
+    let own = inet_address(socket)?;
+    let connect = |ip: IpAddr| {
+        let mut peer = own; // with its scope, which a link-local address needs
+        peer.set_ip(ip);
+        peer.set_port(DISCARD_PORT);
+        socket.connect(&peer.into())
+    };
+    match own.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => connect(Ipv4Addr::LOCALHOST.into()),
+        // A host may have the IPv6 wildcard without an IPv6 loopback address.
+        IpAddr::V6(ip) if ip.is_unspecified() => connect(Ipv6Addr::LOCALHOST.into())
+            .or_else(|_| connect(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into())),
+        // Its own address: always routed.
+        ip => connect(ip),
+    }
+}

@@ -1,0 +1,324 @@
+//! The Linux calls that neither the standard library nor socket2 has.
+//!
+//! [`RecvSlab`] receives many datagrams with one call; [`Event`] and [`wait_readable`] let a
+//! thread sleep until a socket or a stop wakes it; the rest reads or sets what a socket has.
+//! Everything here is safe to call; this is the only file that contains `unsafe`.
+//!
+//! Sources: recvmmsg(2), ppoll(2), eventfd(2), socket(7), sock_diag(7), `linux/sock_diag.h`.
+#![allow(unsafe_code)] // Calls into the kernel: each block says why it is sound.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::time::Duration;
+
+/// What one slot of a [`RecvSlab`] holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Datagram<'a> {
+    /// A datagram as it was sent.
+    Whole(&'a [u8]),
+    /// One that is longer than a slot allows; what is missing cannot be known.
+    TooLong,
+}
+
+/// Room for a number of datagrams, filled by one call.
+///
+/// A slot takes one byte more than the longest datagram allowed, so that a longer one shows.
+/// The memory is asked for zeroed and touched only as far as datagrams reach, so generous
+/// slots cost address space, not memory. Not `Send`: make it in the thread that uses it.
+pub struct RecvSlab {
+    slots: Box<[u8]>,
+    /// Bytes per slot.
+    stride: usize,
+    iovecs: Box<[libc::iovec]>,
+    headers: Box<[libc::mmsghdr]>,
+    /// How many slots the last call filled.
+    received: usize,
+}
+
+impl RecvSlab {
+    /// Room for `capacity` datagrams of at most `longest` bytes.
+    pub fn new(capacity: usize, longest: usize) -> RecvSlab {
+        let stride = longest + 1;
+        let iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: stride };
+        // SAFETY: mmsghdr is a C struct of integers and pointers, for which all zeros is a
+        // valid value; it cannot be written as a literal because some targets have padding.
+        let mut header: libc::mmsghdr = unsafe { mem::zeroed() };
+        header.msg_hdr.msg_iovlen = 1;
+        RecvSlab {
+            slots: vec![0; capacity * stride].into_boxed_slice(),
+            stride,
+            iovecs: vec![iovec; capacity].into_boxed_slice(),
+            headers: vec![header; capacity].into_boxed_slice(),
+            received: 0,
+        }
+    }
+
+    /// The most datagrams one call can take.
+    pub fn capacity(&self) -> usize {
+        self.headers.len()
+    }
+
+    /// Takes what a non-blocking socket has queued, up to the capacity. 0 if it has nothing.
+    ///
+    /// # Errors
+    /// What the kernel says, except that there is nothing or that a signal came.
+    pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        self.received = 0;
+        // Pointers are set anew for each call, so that this struct may be moved in between.
+        let slots = self.slots.chunks_exact_mut(self.stride);
+        for ((slot, iovec), header) in slots.zip(&mut self.iovecs).zip(&mut self.headers) {
+            iovec.iov_base = slot.as_mut_ptr().cast();
+            header.msg_hdr.msg_iov = iovec;
+        }
+        let capacity = libc::c_uint::try_from(self.headers.len()).unwrap_or(libc::c_uint::MAX);
+        // SAFETY: the first `capacity` headers are ours; each points to one iovec of ours, and
+        // that to a slot of `iov_len` bytes of ours, all borrowed exclusively by `self` until
+        // after the call. Name and control pointers are null with length 0.
+        let received = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                capacity,
+                0,
+                ptr::null_mut(),
+            )
+        };
+        if let Ok(received) = usize::try_from(received) {
+            self.received = received;
+            return Ok(received);
+        }
+        let error = io::Error::last_os_error();
+        match error.kind() {
+            io::ErrorKind::WouldBlock => Ok(0),
+            io::ErrorKind::Interrupted => self.receive(socket),
+            _ => Err(error),
+        }
+    }
+
+    /// What the last call received, in order.
+    pub fn datagrams(&self) -> impl Iterator<Item = Datagram<'_>> {
+        let slots = self.slots.chunks_exact(self.stride);
+        slots.zip(&self.headers[..self.received]).map(|(slot, header)| {
+            match header.msg_len as usize {
+                length if length < slot.len() => Datagram::Whole(&slot[..length]),
+                _ => Datagram::TooLong,
+            }
+        })
+    }
+}
+
+/// Something that happens once: set by one thread, it stays readable for all others.
+#[derive(Debug)]
+pub struct Event(OwnedFd);
+
+impl Event {
+    /// Not set.
+    ///
+    /// # Errors
+    /// No descriptor to be had.
+    pub fn new() -> io::Result<Event> {
+        // SAFETY: the call takes two integers.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just made this descriptor for us.
+        Ok(Event(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Makes it readable, for good.
+    ///
+    /// # Errors
+    /// None that can be provoked: the counter behind it has room for 2^64 calls.
+    pub fn set(&self) -> io::Result<()> {
+        File::from(self.0.try_clone()?).write_all(&1u64.to_ne_bytes())
+    }
+}
+
+impl AsFd for Event {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Sleeps until one of `fds` has something to read, or `timeout` is over (`None`: never), or
+/// a signal comes. The caller finds out which by trying.
+///
+/// # Errors
+/// What the kernel says, except that a signal came.
+pub fn wait_readable<const N: usize>(
+    fds: [BorrowedFd<'_>; N],
+    timeout: Option<Duration>,
+) -> io::Result<()> {
+    let mut polled =
+        fds.map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 });
+    let timeout = timeout.map(|timeout| {
+        // SAFETY: all zeros is a valid timespec; some targets have padding in it.
+        let mut spec: libc::timespec = unsafe { mem::zeroed() };
+        spec.tv_sec = libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX);
+        spec.tv_nsec = timeout.subsec_nanos().into();
+        spec
+    });
+    let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
+    // SAFETY: `polled` holds N entries and `timeout` is null or points to a timespec that
+    // lives until the end of this function; a null signal mask leaves the mask alone.
+    let ready =
+        unsafe { libc::ppoll(polled.as_mut_ptr(), N as libc::nfds_t, timeout, ptr::null()) };
+    if ready >= 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    match error.kind() {
+        io::ErrorKind::Interrupted => Ok(()),
+        _ => Err(error),
+    }
+}
+
+/// How many datagrams the kernel has dropped at this socket since it was made, modulo 2^32.
+///
+/// # Errors
+/// The kernel does not tell (before Linux 4.12).
+pub fn dropped_datagrams(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    const LENGTH: usize = libc::SK_MEMINFO_DROPS as usize + 1;
+    let mut info = [0u32; LENGTH];
+    let mut length = mem::size_of_val(&info) as libc::socklen_t;
+    // SAFETY: `info` and `length` are ours, and `length` says how many bytes `info` has.
+    let failed = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            info.as_mut_ptr().cast(),
+            &mut length,
+        )
+    };
+    if failed != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if (length as usize) < mem::size_of_val(&info) {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    Ok(info[LENGTH - 1])
+}
+
+/// Sets a socket's receive buffer without regard to `net.core.rmem_max`.
+///
+/// # Errors
+/// The process lacks `CAP_NET_ADMIN`.
+pub fn force_receive_buffer(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
+    let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+    // SAFETY: the option's value is the integer `bytes`, which lives until after the call.
+    let failed = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVBUFFORCE,
+            ptr::from_ref(&bytes).cast(),
+            mem::size_of_val(&bytes) as libc::socklen_t,
+        )
+    };
+    if failed != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// A descriptor of our own for what descriptor `number` of this process is, which stays open:
+/// whoever it belongs to, this takes nothing from them. The new one is closed on exec.
+///
+/// # Errors
+/// Nothing is open under that number.
+pub fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
+    // Above the standard streams, should those be closed.
+    const LOWEST: libc::c_int = 3;
+    // SAFETY: the call takes integers, and fails for a number that is not open.
+    let fd = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, LOWEST) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+    use std::time::Instant;
+
+    fn pair() -> (UdpSocket, UdpSocket) {
+        let receiver = UdpSocket::bind("127.0.0.1:0").expect("loopback is there");
+        receiver.set_nonblocking(true).expect("a fresh socket");
+        let sender = UdpSocket::bind("127.0.0.1:0").expect("loopback is there");
+        sender.connect(receiver.local_addr().expect("it is bound")).expect("loopback is there");
+        (receiver, sender)
+    }
+
+    #[test]
+    fn a_slab_takes_many_datagrams_at_once_and_in_order() {
+        let (receiver, sender) = pair();
+        let mut slab = RecvSlab::new(3, 4);
+        assert_eq!(slab.receive(receiver.as_fd()).expect("an open socket"), 0);
+        for datagram in [&b"one"[..], b"four", b"", b"later"] {
+            sender.send(datagram).expect("room for it");
+        }
+        assert_eq!(slab.receive(receiver.as_fd()).expect("an open socket"), 3);
+        let got: Vec<_> = slab.datagrams().collect();
+        let want: [&[u8]; 3] = [b"one", b"four", b""];
+        assert_eq!(got, want.map(Datagram::Whole));
+
+        assert_eq!(slab.receive(receiver.as_fd()).expect("an open socket"), 1);
+        assert_eq!(slab.datagrams().collect::<Vec<_>>(), [Datagram::TooLong]);
+        assert_eq!(slab.receive(receiver.as_fd()).expect("an open socket"), 0);
+        assert_eq!(slab.datagrams().count(), 0);
+    }
+
+    #[test]
+    fn a_wait_ends_when_a_socket_or_the_event_is_readable_or_time_is_up() {
+        let (receiver, sender) = pair();
+        let event = Event::new().expect("a descriptor is to be had");
+        let fds = [receiver.as_fd(), event.as_fd()];
+        wait_readable(fds, Some(Duration::ZERO)).expect("both are open");
+
+        sender.send(b"x").expect("room for it");
+        let long = Some(Duration::from_secs(60));
+        let start = Instant::now();
+        wait_readable(fds, long).expect("both are open");
+        let mut slab = RecvSlab::new(1, 1);
+        assert_eq!(slab.receive(receiver.as_fd()).expect("an open socket"), 1);
+        event.set().expect("there is room in the counter");
+        for _ in 0..2 {
+            wait_readable(fds, long).expect("both are open");
+        }
+        assert!(start.elapsed() < Duration::from_secs(60));
+    }
+
+    #[test]
+    fn the_kernel_tells_how_many_datagrams_it_dropped() {
+        let (receiver, sender) = pair();
+        assert_eq!(dropped_datagrams(receiver.as_fd()).expect("Linux 4.12 or later"), 0);
+        socket2::SockRef::from(&receiver).set_recv_buffer_size(1).expect("small is allowed");
+        let sent = 1000;
+        for _ in 0..sent {
+            sender.send(&[0; 100]).expect("loopback takes it");
+        }
+        let mut slab = RecvSlab::new(sent, 100);
+        let received = slab.receive(receiver.as_fd()).expect("an open socket");
+        let dropped = dropped_datagrams(receiver.as_fd()).expect("Linux 4.12 or later");
+        assert!(received < sent);
+        assert_eq!(received + dropped as usize, sent);
+    }
+
+    #[test]
+    fn a_duplicate_is_the_same_socket_under_another_number() {
+        let (receiver, _) = pair();
+        let copy = duplicate(receiver.as_raw_fd()).expect("it is open");
+        assert_ne!(copy.as_raw_fd(), receiver.as_raw_fd());
+        let copy = UdpSocket::from(copy);
+        assert_eq!(copy.local_addr().expect("bound"), receiver.local_addr().expect("bound"));
+        assert!(duplicate(RawFd::MAX).is_err());
+    }
+}

@@ -1,0 +1,4 @@
+//! Bytes into real sockets, and out at what a listener's thread owns.
+
+mod support;
+mod udp;

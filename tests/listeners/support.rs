@@ -1,0 +1,183 @@
+//! Listeners on free ports whose threads tell a channel what they take.
+
+use std::num::NonZeroUsize;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use veneur::config::listen::StatsdAddress;
+use veneur::config::settings::IntakeSettings;
+use veneur::ingest::{Listeners, Receive, Running};
+use veneur::telemetry::Telemetry;
+
+/// A test that waits longer than this for anything has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a [`Recorder`] may keep a datagram.
+const DUE_AFTER: Duration = Duration::from_millis(5);
+
+/// Limits that let everything through, for `listeners`.
+pub(crate) fn settings(listeners: &[StatsdAddress]) -> IntakeSettings {
+    IntakeSettings {
+        listeners: listeners.to_vec(),
+        num_readers: NonZeroUsize::MIN,
+        metric_max_length: 100,
+        read_buffer_bytes: 1 << 20,
+        tls: None,
+        max_connections: 100,
+        idle_timeout: PATIENCE,
+        handshake_timeout: PATIENCE,
+    }
+}
+
+pub(crate) fn udp(address: &str) -> StatsdAddress {
+    StatsdAddress::Udp(address.parse().expect("an address in a test"))
+}
+
+/// What a thread did with its [`Receive`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    Took(Vec<u8>),
+    TooLong,
+    HandedOver,
+    HandedOverAll,
+}
+
+impl Heard {
+    pub(crate) fn took(bytes: impl AsRef<[u8]>) -> Heard {
+        Heard::Took(bytes.as_ref().to_vec())
+    }
+}
+
+/// Tells what it is given.
+pub(crate) struct Recorder {
+    tell: Sender<Heard>,
+    oldest: Option<Instant>,
+    gate: Arc<Gate>,
+}
+
+impl Receive for Recorder {
+    fn datagram(&mut self, bytes: &[u8]) {
+        self.gate.pass();
+        self.oldest.get_or_insert_with(Instant::now);
+        // A test that has heard enough may be gone.
+        let _ = self.tell.send(Heard::took(bytes));
+    }
+
+    fn too_long(&mut self) {
+        let _ = self.tell.send(Heard::TooLong);
+    }
+
+    fn until_due(&self, now: Instant) -> Option<Duration> {
+        self.oldest.map(|oldest| (oldest + DUE_AFTER).saturating_duration_since(now))
+    }
+
+    fn hand_over_due(&mut self, now: Instant) {
+        if self.oldest.is_some_and(|oldest| oldest + DUE_AFTER <= now) {
+            self.oldest = None;
+            let _ = self.tell.send(Heard::HandedOver);
+        }
+    }
+
+    fn hand_over_all(&mut self) {
+        let _ = self.tell.send(Heard::HandedOverAll);
+    }
+}
+
+/// Holds recorders up while it is closed.
+#[derive(Default)]
+pub(crate) struct Gate {
+    closed: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    pub(crate) fn close(&self) {
+        *self.closed.lock().expect("no test panics with it") = true;
+    }
+
+    pub(crate) fn open(&self) {
+        *self.closed.lock().expect("no test panics with it") = false;
+        self.opened.notify_all();
+    }
+
+    fn pass(&self) {
+        let closed = self.closed.lock().expect("no test panics with it");
+        let waited = self.opened.wait_timeout_while(closed, PATIENCE, |closed| *closed);
+        let (_closed, wait) = waited.expect("no test panics with it");
+        assert!(!wait.timed_out(), "nobody opened the gate");
+    }
+}
+
+/// Listeners at work, and what they hear.
+pub(crate) struct Daemon {
+    pub(crate) addresses: Vec<StatsdAddress>,
+    pub(crate) gate: Arc<Gate>,
+    running: Running,
+    heard: Receiver<Heard>,
+}
+
+impl Daemon {
+    pub(crate) fn start(listeners: Listeners) -> Daemon {
+        let addresses = listeners.addresses();
+        let gate = Arc::new(Gate::default());
+        let (tell, heard) = mpsc::channel();
+        let running = listeners
+            .start(&Telemetry::default(), |_| Recorder {
+                tell: tell.clone(),
+                oldest: None,
+                gate: Arc::clone(&gate),
+            })
+            .expect("threads are to be had");
+        Daemon { addresses, gate, running, heard }
+    }
+
+    pub(crate) fn listen(settings: &IntakeSettings) -> Daemon {
+        Daemon::start(Listeners::bind(settings).expect("the address is free"))
+    }
+
+    /// The IP address and port of the only listener.
+    pub(crate) fn inet(&self) -> std::net::SocketAddr {
+        match self.addresses[..] {
+            [StatsdAddress::Udp(address) | StatsdAddress::Tcp(address)] => address,
+            _ => panic!("not one IP listener: {:?}", self.addresses),
+        }
+    }
+
+    /// The next thing a thread takes or refuses.
+    pub(crate) fn hears(&self) -> Heard {
+        loop {
+            match self.next() {
+                Heard::HandedOver => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// The next `count` things taken.
+    pub(crate) fn takes(&self, count: usize) -> Vec<Vec<u8>> {
+        taken((0..count).map(|_| self.hears()))
+    }
+
+    /// The next thing a thread does at all.
+    pub(crate) fn next(&self) -> Heard {
+        self.heard.recv_timeout(PATIENCE).expect("a listener does something in time")
+    }
+
+    /// Drains, and returns what is taken meanwhile.
+    pub(crate) fn drain(self) -> Vec<Heard> {
+        assert_eq!(self.running.drain(PATIENCE), Vec::<String>::new());
+        self.heard.iter().filter(|heard| *heard != Heard::HandedOver).collect()
+    }
+}
+
+/// The bytes in `heard`, which has nothing but them and ends of threads.
+pub(crate) fn taken(heard: impl IntoIterator<Item = Heard>) -> Vec<Vec<u8>> {
+    let heard = heard.into_iter().filter(|heard| *heard != Heard::HandedOverAll);
+    heard
+        .map(|heard| match heard {
+            Heard::Took(bytes) => bytes,
+            other => panic!("{other:?}"),
+        })
+        .collect()
+}
