@@ -1,1 +1,67 @@
-//! Not written yet.
+//! What a series accumulates within an interval, and the tables that find it.
+//!
+//! No I/O, no clock, no logging: a worker thread calls [`Shard`] with batches, and the flush
+//! calls [`render`] on what a shard handed over.
+
+pub mod batch;
+pub mod histogram;
+pub mod intern;
+pub mod render;
+pub mod shard;
+
+pub use batch::{Batch, KeyHasher, shard_of};
+pub use histogram::Histogram;
+pub use render::{Plan, Rendered, render};
+pub use shard::{Shard, Snapshot};
+
+use crate::model::{MetricKind, Weight};
+use crate::sketch::Cardinality;
+
+/// What one series has accumulated. Big ones are boxed: most series are counters.
+#[derive(Clone, Debug)]
+pub enum Aggregate {
+    /// Nothing in this interval.
+    Empty,
+    /// The sum of value / rate.
+    Counter(f64),
+    /// The last value.
+    Gauge(f64),
+    /// Quantiles.
+    Histogram(Box<Histogram>),
+    /// Distinct members.
+    Set(Box<Cardinality>),
+}
+
+impl Aggregate {
+    /// Adds one sample: `value` holds the bits of a double, or for sets a member's hash.
+    #[inline]
+    pub fn apply(&mut self, kind: MetricKind, value: u64, weight: Weight) {
+        match self {
+            Aggregate::Counter(sum) => *sum += f64::from_bits(value) * weight.as_f64(),
+            Aggregate::Gauge(last) => *last = f64::from_bits(value),
+            Aggregate::Histogram(histogram) => histogram.add(f64::from_bits(value), weight),
+            Aggregate::Set(members) => members.insert_hash(value),
+            Aggregate::Empty => {
+                *self = Aggregate::new(kind);
+                self.apply(kind, value, weight);
+            }
+        }
+    }
+
+    /// What a series of this kind has before its first sample.
+    fn new(kind: MetricKind) -> Aggregate {
+        match kind {
+            MetricKind::Counter => Aggregate::Counter(0.0),
+            MetricKind::Gauge => Aggregate::Gauge(0.0),
+            MetricKind::Histogram | MetricKind::Timer | MetricKind::Distribution => {
+                Aggregate::Histogram(Box::default())
+            }
+            MetricKind::Set => Aggregate::Set(Box::new(Cardinality::new())),
+        }
+    }
+
+    /// Whether nothing was added in this interval.
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Aggregate::Empty)
+    }
+}

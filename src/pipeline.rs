@@ -1,5 +1,22 @@
 //! The threads between sockets and sinks.
+//!
+//! ```text
+//! listener threads          worker threads             flush thread
+//!  Intake ─ Router ── Batch ──► worker-0 [Shard] ─ Snapshot ─► render ─► Outlet
+//!     │                └──────► worker-1 [Shard] ─────┘  ▲
+//!     └─ events, checks, timestamped points ► Collector ─┘
+//! ```
+//!
+//! Threads own what they work on and meet through bounded channels that carry batches.
 
+pub mod collector;
+pub mod flush;
 pub mod intake;
+pub mod router;
+pub mod worker;
 
-pub use intake::Intake;
+pub use collector::Collector;
+pub use flush::{Flushed, Flusher};
+pub use intake::{Intake, IntakeCounts};
+pub use router::Router;
+pub use worker::{Worker, Workers};

@@ -107,8 +107,9 @@ mod tests {
         use Emit::{Aggregates, AggregatesAndPercentiles as All, Nothing, Value};
         use MetricKind::{Counter, Distribution, Gauge, Histogram, Set, Timer};
         use Scope::{GlobalOnly, LocalOnly, Mixed};
-        // kinds, scope, (emit, forward) at a local node, (emit, forward) at a global one
-        let table: [(&[MetricKind], Scope, (Emit, bool), (Emit, bool)); 12] = [
+        /// Kinds, scope, what a local node emits and forwards, what a global one does.
+        type Row = (&'static [MetricKind], Scope, (Emit, bool), (Emit, bool));
+        let table: [Row; 12] = [
             (&[Counter, Gauge], Mixed, (Value, false), (Value, false)),
             (&[Counter, Gauge], LocalOnly, (Value, false), (Value, false)),
             (&[Counter, Gauge], GlobalOnly, (Nothing, true), (Value, false)),

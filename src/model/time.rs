@@ -36,6 +36,11 @@ impl Interval {
         self.0.as_secs_f64()
     }
 
+    /// `n` of them in a row.
+    pub fn times(self, n: u32) -> Interval {
+        Interval(self.0.saturating_mul(n.max(1)))
+    }
+
     /// Whole seconds, cut: what Datadog's `interval` field holds.
     pub fn whole_seconds(self) -> u64 {
         self.0.as_secs()

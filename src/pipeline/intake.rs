@@ -1,26 +1,205 @@
-//! What a listener's thread hands its bytes to.
+//! What a listener's thread hands its bytes to: parse, count, route.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// One listener thread's way into the pipeline: parses, counts, routes. Owned by one thread.
+use super::{Collector, Router};
+use crate::protocol::dogstatsd::{self, Line, Message};
+use crate::protocol::{PacketType, Reason, Refusal};
+use crate::telemetry::counters::Count;
+
+const REASONS: usize = Reason::ALL.len();
+const REFUSALS: usize = PacketType::ALL.len() * REASONS;
+
+/// One listener thread's way into the pipeline. Owned by one thread; nothing in it allocates
+/// or locks for a metric whose type, values and sections are in order.
 #[derive(Debug)]
-pub struct Intake {}
+pub struct Intake {
+    router: Router,
+    collector: Arc<Collector>,
+    counts: Arc<IntakeCounts>,
+    /// Counted since the last publication.
+    tally: Tally,
+}
+
+/// What a listener thread has counted since the start. Written by that thread alone.
+///
+/// They add up: every line is a metric, an event, a service check or refused, and every packet
+/// longer than allowed is refused without a line.
+#[derive(Debug, Default)]
+pub struct IntakeCounts {
+    /// Datagrams, stream frames and stream lines received, refused ones included.
+    pub packets: Count,
+    /// Their bytes.
+    pub bytes: Count,
+    /// Lines in them.
+    pub lines: Count,
+    /// Metric lines taken.
+    pub metrics: Count,
+    /// Values of those lines: what the workers get.
+    pub samples: Count,
+    /// Timestamped values, which skip aggregation.
+    pub timestamped: Count,
+    /// Events taken.
+    pub events: Count,
+    /// Service checks taken.
+    pub checks: Count,
+    /// Sections of metric lines that nobody knows; skipped.
+    pub unknown_sections: Count,
+    /// NaN and infinite elements of packed values; left out.
+    pub skipped_values: Count,
+    /// Events, checks and timestamped values there was no room for.
+    pub collector_full: Count,
+    /// Samples lost because their worker is gone.
+    pub worker_gone: Count,
+    /// Nanoseconds spent waiting for a worker.
+    pub blocked_ns: Count,
+    refused: Refused,
+}
+
+/// A count for each packet type and reason.
+#[derive(Debug)]
+struct Refused([Count; REFUSALS]);
+
+impl Default for Refused {
+    fn default() -> Self {
+        Refused(std::array::from_fn(|_| Count::default()))
+    }
+}
+
+impl IntakeCounts {
+    /// Lines (or whole packets) refused, for each type and reason that occurred.
+    pub fn refused(&self) -> impl Iterator<Item = (PacketType, Reason, u64)> {
+        PacketType::ALL.into_iter().flat_map(move |packet| {
+            Reason::ALL.into_iter().filter_map(move |reason| {
+                let n = self.refused.0[place(packet, reason)].get();
+                (n > 0).then_some((packet, reason, n))
+            })
+        })
+    }
+}
+
+fn place(packet: PacketType, reason: Reason) -> usize {
+    packet as usize * REASONS + reason as usize
+}
+
+/// Counts in locals: added to the shared ones once per read, not per line.
+#[derive(Debug, Default)]
+struct Tally {
+    packets: u64,
+    bytes: u64,
+    lines: u64,
+    metrics: u64,
+    samples: u64,
+    unknown_sections: u64,
+    skipped_values: u64,
+}
 
 impl Intake {
-    /// Takes one datagram or stream frame: lines separated by newlines.
-    pub fn datagram(&mut self, _bytes: &[u8]) {}
+    /// An intake that counts into `counts`.
+    pub fn new(router: Router, collector: Arc<Collector>, counts: Arc<IntakeCounts>) -> Intake {
+        Intake { router, collector, counts, tally: Tally::default() }
+    }
+
+    /// Takes one datagram, stream frame or stream line: lines separated by newlines. A bad
+    /// line costs its neighbours nothing.
+    #[inline]
+    pub fn datagram(&mut self, bytes: &[u8]) {
+        self.tally.packets += 1;
+        self.tally.bytes += bytes.len() as u64;
+        for line in dogstatsd::lines(bytes) {
+            self.tally.lines += 1;
+            match dogstatsd::parse(line) {
+                Ok(Message::Metric(line)) => self.metric(&line),
+                Ok(Message::Event(event)) => {
+                    self.counts.events.add(1);
+                    let kept = self.collector.event(*event);
+                    self.counts.collector_full.add(u64::from(!kept));
+                }
+                Ok(Message::ServiceCheck(check)) => {
+                    self.counts.checks.add(1);
+                    let kept = self.collector.check(*check);
+                    self.counts.collector_full.add(u64::from(!kept));
+                }
+                Err(refusal) => self.refuse(refusal),
+            }
+        }
+    }
+
+    #[inline]
+    fn metric(&mut self, line: &Line<'_>) {
+        if line.timestamp.is_some() {
+            return self.timestamped(line);
+        }
+        let Some(samples) = self.router.push(line) else {
+            return self.refuse(refusal_of_metric(Reason::TooLong));
+        };
+        self.tally.metrics += 1;
+        self.tally.samples += samples;
+        self.tally.unknown_sections += u64::from(line.unknown_sections);
+        self.tally.skipped_values += u64::from(line.skipped_values);
+    }
+
+    /// A counter or gauge with a time of its own skips the window; other kinds cannot keep
+    /// one, and are refused rather than counted into an interval they do not belong to.
+    #[cold]
+    fn timestamped(&mut self, line: &Line<'_>) {
+        let Some(taken) = self.collector.timestamped(line) else {
+            return self.refuse(refusal_of_metric(Reason::TimestampUnsupported));
+        };
+        self.tally.metrics += 1;
+        self.tally.unknown_sections += u64::from(line.unknown_sections);
+        self.tally.skipped_values += u64::from(line.skipped_values);
+        self.counts.timestamped.add(taken.kept);
+        self.counts.collector_full.add(taken.dropped);
+    }
+
+    #[cold]
+    fn refuse(&mut self, refusal: Refusal) {
+        self.counts.refused.0[place(refusal.packet, refusal.reason)].add(1);
+        tracing::debug!(packet = refusal.packet.as_str(), %refusal, "refused a line");
+    }
 
     /// Counts one datagram, frame or line that was longer than allowed and is not looked at.
-    pub fn too_long(&mut self) {}
+    pub fn too_long(&mut self) {
+        self.tally.packets += 1;
+        let refusal = Refusal { packet: PacketType::Unknown, reason: Reason::TooLong, at: 0 };
+        self.refuse(refusal);
+    }
 
     /// How long until the oldest open batch must be handed over; `None` if nothing is open.
-    pub fn until_due(&self, _now: Instant) -> Option<Duration> {
-        None
+    pub fn until_due(&self, now: Instant) -> Option<Duration> {
+        self.router.until_due(now)
     }
 
     /// Hands over batches that are old enough, and publishes counts.
-    pub fn hand_over_due(&mut self, _now: Instant) {}
+    pub fn hand_over_due(&mut self, now: Instant) {
+        self.router.hand_over_due(now);
+        self.publish();
+    }
 
     /// Hands over all open batches: the thread is about to end.
-    pub fn hand_over_all(&mut self) {}
+    pub fn hand_over_all(&mut self) {
+        self.router.hand_over_all();
+        self.publish();
+    }
+
+    fn publish(&mut self) {
+        let Tally { packets, bytes, lines, metrics, samples, unknown_sections, skipped_values } =
+            std::mem::take(&mut self.tally);
+        self.counts.packets.add(packets);
+        self.counts.bytes.add(bytes);
+        self.counts.lines.add(lines);
+        self.counts.metrics.add(metrics);
+        self.counts.samples.add(samples);
+        self.counts.unknown_sections.add(unknown_sections);
+        self.counts.skipped_values.add(skipped_values);
+        let blocked = u64::try_from(self.router.take_blocked().as_nanos()).unwrap_or(u64::MAX);
+        self.counts.blocked_ns.add(blocked);
+        self.counts.worker_gone.add(self.router.take_lost());
+    }
+}
+
+fn refusal_of_metric(reason: Reason) -> Refusal {
+    Refusal { packet: PacketType::Metric, reason, at: 0 }
 }

@@ -1,0 +1,192 @@
+//! A snapshot becomes finished points, and what goes upstream.
+
+use std::sync::Arc;
+
+use super::{Aggregate, Histogram, Snapshot};
+use crate::model::{
+    Emit, MetricKey, MetricKind, Percentile, Point, PointKind, Role, Statistic, Suffix, Suffixes,
+    UnixSeconds,
+};
+
+/// Which points digests are finished into.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    role: Role,
+    aggregates: Vec<(Statistic, Suffix)>,
+    percentiles: Vec<(Percentile, Suffix)>,
+    suffixes: Arc<Suffixes>,
+}
+
+impl Plan {
+    /// `aggregates` and `percentiles` are emitted in the order given. Percentiles beyond the
+    /// 255 suffixes there can be are left out; the configuration refuses so many.
+    pub fn new(role: Role, aggregates: &[Statistic], percentiles: &[Percentile]) -> Plan {
+        let mut suffixes = Suffixes::default();
+        let aggregates = aggregates
+            .iter()
+            .filter_map(|&s| Some((s, suffixes.add(&format!(".{}", s.as_str()))?)))
+            .collect();
+        let percentiles =
+            percentiles.iter().filter_map(|&p| Some((p, suffixes.add(&p.suffix())?))).collect();
+        Plan { role, aggregates, percentiles, suffixes: Arc::new(suffixes) }
+    }
+
+    /// What this instance is in the fleet.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The texts of the suffixes that points made by this plan carry.
+    pub fn suffixes(&self) -> &Arc<Suffixes> {
+        &self.suffixes
+    }
+}
+
+/// What one snapshot became.
+#[derive(Debug, Default)]
+pub struct Rendered {
+    /// Finished here; the points of a series stand together.
+    pub points: Vec<Point>,
+    /// Finished upstream.
+    pub forwards: Vec<(Arc<MetricKey>, Aggregate)>,
+    /// Series by kind (index: [`MetricKind`] as a number).
+    pub series: [u64; MetricKind::ALL.len()],
+    /// Values that were not finite (an overflowed sum), and therefore not emitted.
+    pub non_finite: u64,
+}
+
+/// Finishes a snapshot for the interval that ends `at`.
+pub fn render(snapshot: Snapshot, plan: &Plan, at: UnixSeconds) -> Rendered {
+    let mut out = Rendered::default();
+    out.points.reserve(snapshot.entries.len());
+    for (key, aggregate) in snapshot.entries {
+        out.series[key.kind as usize] += 1;
+        let disposition = key.scope.disposition(key.kind, plan.role);
+        let mut emit = Emitter { key: &key, at, out: &mut out };
+        match (aggregate, disposition.emit) {
+            (Aggregate::Counter(sum), Emit::Value) => {
+                emit.point(Suffix::NONE, PointKind::Count, sum);
+            }
+            (Aggregate::Gauge(last), Emit::Value) => {
+                emit.point(Suffix::NONE, PointKind::Gauge, last);
+            }
+            (Aggregate::Set(members), Emit::Value) => {
+                emit.point(Suffix::NONE, PointKind::Gauge, members.estimate() as f64);
+            }
+            (Aggregate::Histogram(mut histogram), Emit::Aggregates) => {
+                emit.aggregates(plan, &mut histogram);
+                out.forwards.push((key, Aggregate::Histogram(histogram)));
+            }
+            (Aggregate::Histogram(mut histogram), Emit::AggregatesAndPercentiles) => {
+                emit.aggregates(plan, &mut histogram);
+                emit.percentiles(plan, *histogram);
+            }
+            (aggregate, Emit::Nothing) => out.forwards.push((key, aggregate)),
+            (Aggregate::Empty, _) => {}
+            (
+                Aggregate::Counter(_) | Aggregate::Gauge(_) | Aggregate::Set(_),
+                Emit::Aggregates | Emit::AggregatesAndPercentiles,
+            )
+            | (Aggregate::Histogram(_), Emit::Value) => {
+                unreachable!("a shard makes aggregates of the kind in the key")
+            }
+        }
+    }
+    out
+}
+
+/// Appends the points of one series.
+struct Emitter<'a> {
+    key: &'a Arc<MetricKey>,
+    at: UnixSeconds,
+    out: &'a mut Rendered,
+}
+
+impl Emitter<'_> {
+    fn point(&mut self, suffix: Suffix, kind: PointKind, value: f64) {
+        if !value.is_finite() {
+            self.out.non_finite += 1;
+            return;
+        }
+        let key = Arc::clone(self.key);
+        self.out.points.push(Point { key, value, at: self.at, kind, suffix });
+    }
+
+    fn aggregates(&mut self, plan: &Plan, histogram: &mut Histogram) {
+        for &(statistic, suffix) in &plan.aggregates {
+            let kind = match statistic {
+                Statistic::Count => PointKind::Count,
+                _ => PointKind::Gauge,
+            };
+            if let Some(value) = histogram.statistic(statistic) {
+                self.point(suffix, kind, value);
+            }
+        }
+    }
+
+    fn percentiles(&mut self, plan: &Plan, histogram: Histogram) {
+        if plan.percentiles.is_empty() {
+            return;
+        }
+        let mut digest = histogram.into_merged();
+        for &(percentile, suffix) in &plan.percentiles {
+            if let Some(value) = digest.quantile(percentile.quantile()) {
+                self.point(suffix, PointKind::Gauge, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Scope, TagSet, Weight};
+
+    fn key(kind: MetricKind, scope: Scope) -> Arc<MetricKey> {
+        Arc::new(MetricKey { name: "m".into(), tags: TagSet::empty(), kind, scope })
+    }
+
+    fn histogram(values: &[f64]) -> Aggregate {
+        let mut histogram = Histogram::default();
+        values.iter().for_each(|&value| histogram.add(value, Weight::ONE));
+        Aggregate::Histogram(Box::new(histogram))
+    }
+
+    fn plan(role: Role) -> Plan {
+        let half = Percentile::new(0.5).expect("0.5 is a quantile");
+        Plan::new(role, &[Statistic::Max, Statistic::Min, Statistic::Count], &[half])
+    }
+
+    fn rendered(role: Role, entries: Vec<(Arc<MetricKey>, Aggregate)>) -> (Vec<String>, usize) {
+        let snapshot = Snapshot { entries, series: 0 };
+        let plan = plan(role);
+        let out = render(snapshot, &plan, UnixSeconds(1));
+        let name = |point: &Point| {
+            format!("{}{}={}", point.key.name, plan.suffixes().text(point.suffix), point.value)
+        };
+        (out.points.iter().map(name).collect(), out.forwards.len())
+    }
+
+    #[test]
+    fn a_histogram_is_finished_by_role_and_scope() {
+        let all = &["m.max=3", "m.min=1", "m.count=2", "m.50percentile=2"][..];
+        for (role, scope, points, forwards) in [
+            (Role::Local, Scope::Mixed, &all[..3], 1),
+            (Role::Local, Scope::LocalOnly, all, 0),
+            (Role::Local, Scope::GlobalOnly, &[][..], 1),
+            (Role::Global, Scope::Mixed, all, 0),
+        ] {
+            let entries = vec![(key(MetricKind::Histogram, scope), histogram(&[1.0, 3.0]))];
+            let want = (points.iter().map(|&p| p.to_owned()).collect(), forwards);
+            assert_eq!(rendered(role, entries), want, "{role:?} {scope:?}");
+        }
+    }
+
+    #[test]
+    fn an_overflowed_sum_is_counted_and_not_emitted() {
+        let entries =
+            vec![(key(MetricKind::Counter, Scope::Mixed), Aggregate::Counter(f64::INFINITY))];
+        let out = render(Snapshot { entries, series: 1 }, &plan(Role::Local), UnixSeconds(1));
+        assert_eq!((out.points.len(), out.non_finite), (0, 1));
+    }
+}

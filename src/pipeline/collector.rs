@@ -1,0 +1,193 @@
+//! What is not aggregated: events, service checks, values with a time of their own.
+//!
+//! They are rare, so all listener threads share one mutex; what an interval may hold is
+//! bounded, and the rest is counted by whoever brings it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use crate::model::{
+    Event, ExtendTags, MetricKey, MetricKind, Point, PointKind, ServiceCheck, Suffix, TagSet, text,
+};
+use crate::protocol::Line;
+
+/// Events, and service checks, kept per interval.
+const MAX_EVENTS: usize = 10_000;
+/// Timestamped values kept per interval.
+const MAX_POINTS: usize = 1_000_000;
+
+/// What has come in since the last flush.
+#[derive(Debug, Default)]
+pub struct Collected {
+    /// Oldest first, each with a timestamp.
+    pub events: Vec<Event>,
+    /// Of several for one name, host and tags, the last; each with a timestamp.
+    pub checks: Vec<ServiceCheck>,
+    /// Counters and gauges that bring their own time.
+    pub points: Vec<Point>,
+}
+
+/// Shared by all listener threads and the flush.
+#[derive(Debug)]
+pub struct Collector {
+    extend_tags: ExtendTags,
+    now: fn() -> SystemTime,
+    inside: Mutex<Inside>,
+}
+
+#[derive(Debug, Default)]
+struct Inside {
+    collected: Collected,
+    /// Place in `collected.checks` of what a check says about.
+    check_places: HashMap<CheckKey, usize>,
+}
+
+/// What a service check is about: name, host, tags.
+type CheckKey = (String, Option<String>, Vec<String>);
+
+/// What became of the values of one timestamped line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Values kept.
+    pub kept: u64,
+    /// Values there was no room for.
+    pub dropped: u64,
+}
+
+impl Collector {
+    /// An empty collector; `now` stamps what brings no time of its own.
+    pub fn new(extend_tags: ExtendTags, now: fn() -> SystemTime) -> Collector {
+        Collector { extend_tags, now, inside: Mutex::default() }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inside> {
+        // Nothing is left half done under the lock, so a panic elsewhere does not spoil it.
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps an event; `false` if the interval is full.
+    pub fn event(&self, mut event: Event) -> bool {
+        event.timestamp.get_or_insert_with(|| (self.now)().into());
+        let events = &mut self.lock().collected.events;
+        let room = events.len() < MAX_EVENTS;
+        if room {
+            events.push(event);
+        }
+        room
+    }
+
+    /// Keeps a service check, in place of an earlier one about the same; `false` if the
+    /// interval is full.
+    pub fn check(&self, mut check: ServiceCheck) -> bool {
+        check.timestamp.get_or_insert_with(|| (self.now)().into());
+        let key = (check.name.clone(), check.hostname.clone(), check.tags.clone());
+        let Inside { collected, check_places } = &mut *self.lock();
+        if let Some(&place) = check_places.get(&key) {
+            collected.checks[place] = check;
+            return true;
+        }
+        let room = collected.checks.len() < MAX_EVENTS;
+        if room {
+            check_places.insert(key, collected.checks.len());
+            collected.checks.push(check);
+        }
+        room
+    }
+
+    /// Keeps the values of a timestamped counter or gauge; `None` for other kinds.
+    ///
+    /// Values are not scaled by the sample rate, as in the Datadog Agent: such lines come
+    /// from clients that have aggregated already.
+    pub fn timestamped(&self, line: &Line<'_>) -> Option<Taken> {
+        let kind = match line.kind {
+            MetricKind::Counter => PointKind::Count,
+            MetricKind::Gauge => PointKind::Gauge,
+            MetricKind::Histogram
+            | MetricKind::Timer
+            | MetricKind::Distribution
+            | MetricKind::Set => return None,
+        };
+        let at = line.timestamp?;
+        let (tags, scope) = TagSet::from_section(line.tags, &self.extend_tags);
+        let name = text::lossy(line.name).into();
+        let key = Arc::new(MetricKey { name, tags, kind: line.kind, scope });
+        let points = &mut self.lock().collected.points;
+        let mut taken = Taken { kept: 0, dropped: 0 };
+        for value in line.values.numbers() {
+            if points.len() >= MAX_POINTS {
+                taken.dropped += 1;
+                continue;
+            }
+            taken.kept += 1;
+            let key = Arc::clone(&key);
+            points.push(Point { key, value, at, kind, suffix: Suffix::NONE });
+        }
+        Some(taken)
+    }
+
+    /// Everything since the last call.
+    pub fn take(&self) -> Collected {
+        let mut inside = self.lock();
+        inside.check_places.clear();
+        std::mem::take(&mut inside.collected)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::UnixSeconds;
+    use crate::protocol::dogstatsd::{self, Message};
+    use std::time::{Duration, UNIX_EPOCH};
+
+    fn collector() -> Collector {
+        let extend = ExtendTags::new(vec!["env:prod".into()]);
+        Collector::new(extend, || UNIX_EPOCH + Duration::from_secs(1000))
+    }
+
+    fn take(collector: &Collector, line: &[u8]) -> Option<Taken> {
+        match dogstatsd::parse(line).expect("the line is good") {
+            Message::Metric(line) => collector.timestamped(&line),
+            Message::Event(event) => {
+                collector.event(*event).then_some(Taken { kept: 1, dropped: 0 })
+            }
+            Message::ServiceCheck(check) => {
+                collector.check(*check).then_some(Taken { kept: 1, dropped: 0 })
+            }
+        }
+    }
+
+    #[test]
+    fn timestamped_values_keep_their_time_and_are_not_scaled() {
+        let collector = collector();
+        let taken = take(&collector, b"x:4:5|c|@0.5|#a:b|T1700000000");
+        assert_eq!(taken, Some(Taken { kept: 2, dropped: 0 }));
+        assert_eq!(take(&collector, b"x:4|h|T1700000000"), None);
+        let points = collector.take().points;
+        let seen: Vec<_> = points.iter().map(|p| (p.value, p.at, p.key.tags.as_str())).collect();
+        let at = UnixSeconds(1_700_000_000);
+        assert_eq!(seen, [(4.0, at, "a:b,env:prod"), (5.0, at, "a:b,env:prod")]);
+    }
+
+    #[test]
+    fn the_last_check_about_the_same_wins_and_events_all_stay() {
+        let collector = collector();
+        for line in [
+            &b"_sc|db|2|#a"[..],
+            b"_sc|db|0|#b",
+            b"_sc|db|0|#a|d:5",
+            b"_e{1,1}:a|b",
+            b"_e{1,1}:a|b",
+        ] {
+            assert!(take(&collector, line).is_some());
+        }
+        let collected = collector.take();
+        let checks: Vec<_> =
+            collected.checks.iter().map(|c| (c.status as u8, c.timestamp.map(|t| t.0))).collect();
+        assert_eq!(checks, [(0, Some(5)), (0, Some(1000))]);
+        assert_eq!(collected.events.len(), 2);
+        assert_eq!(collected.events[0].timestamp, Some(UnixSeconds(1000)));
+        assert!(collector.take().checks.is_empty());
+    }
+}
