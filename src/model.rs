@@ -4,6 +4,7 @@
 
 pub mod event;
 pub mod key;
+pub mod phase;
 pub mod point;
 pub mod sample;
 pub mod scope;
@@ -14,6 +15,7 @@ pub mod time;
 
 pub use event::{AlertType, Event, Origin, Priority, ServiceCheck, ServiceStatus};
 pub use key::{MetricKey, MetricKind};
+pub use phase::Phase;
 pub use point::{FlushBatch, Point, PointKind, Suffix, Suffixes};
 pub use sample::Weight;
 pub use scope::{Disposition, Emit, Role, Scope};

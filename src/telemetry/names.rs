@@ -202,7 +202,7 @@ metrics! {
 
     /// HTTP requests answered (`status`).
     HTTP_REQUESTS_TOTAL = "http.requests_total", Counter, One;
-    /// HTTP connections cut or refused (`reason` limit, slow, drain).
+    /// HTTP connections refused or cut (`reason` limit, slow, idle, drain).
     HTTP_CONNECTIONS_CLOSED_TOTAL = "http.connections_closed_total", Counter, One;
     /// Log lines left out because their call site said too much.
     LOG_SUPPRESSED_TOTAL = "log.suppressed_total", Counter, One;
