@@ -1,7 +1,9 @@
 //! What the daemon counts and says about itself.
 
+mod call_sites;
 pub mod counters;
 pub mod distribution;
+pub mod logging;
 pub mod names;
 pub mod openmetrics;
 pub mod registry;

@@ -205,7 +205,7 @@ metrics! {
     /// HTTP connections refused or cut (`reason` limit, slow, idle, drain).
     HTTP_CONNECTIONS_CLOSED_TOTAL = "http.connections_closed_total", Counter, One;
     /// Log lines left out because their call site said too much.
-    LOG_SUPPRESSED_TOTAL = "log.suppressed_total", Counter, One;
+    LOG_LEFT_OUT_TOTAL = "log.left_out_total", Counter, One;
 }
 
 #[cfg(test)]
