@@ -1,27 +1,51 @@
 //! Somewhere finished points go.
+//!
+//! The flush offers one [`FlushBatch`] per interval to a [`SinkTask`] for each configured
+//! sink. The task owns its [`MetricSink`], hands it one batch after the other and enters what
+//! became of each into our own telemetry; a slow sink delays neither the flush nor another
+//! sink.
 
 use std::future::Future;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
+use crate::config::Settings;
 use crate::model::FlushBatch;
 
-/// What became of one flush at one sink. `sent + skipped + dropped` is what was offered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Delivered {
-    /// Points the other side took.
-    pub sent: u64,
-    /// Points this sink does not take.
-    pub skipped: u64,
-    /// Points lost; the sink has counted the reasons.
-    pub dropped: u64,
-}
+pub mod delivered;
+pub mod owner;
+
+pub use delivered::{Delivered, Reason, Tally};
+pub use owner::SinkTask;
 
 /// Somewhere finished points go. Each sink is owned by one task, so it needs no locks.
 pub trait MetricSink: Send + 'static {
     /// Config name, log field and `sink:` tag of our own metrics. Unique per instance.
     fn name(&self) -> &str;
 
-    /// Delivers one interval, retrying as it sees fit; the caller cancels it when the
-    /// interval after this one ends.
-    fn flush(&mut self, batch: Arc<FlushBatch>) -> impl Future<Output = Delivered> + Send;
+    /// Delivers one interval, retrying as it sees fit, and returns by `deadline`.
+    ///
+    /// The answer accounts for every point, event and check of `batch`.
+    fn flush(
+        &mut self,
+        batch: Arc<FlushBatch>,
+        deadline: Instant,
+    ) -> impl Future<Output = Delivered> + Send;
+}
+
+/// What this node adds to everything it emits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// The host of what names none.
+    pub host: Option<String>,
+    /// Appended to the tags, in the order configured.
+    pub tags: Vec<String>,
+}
+
+impl Node {
+    /// As configured.
+    pub fn of(settings: &Settings) -> Node {
+        Node { host: settings.hostname.clone(), tags: settings.tags.clone() }
+    }
 }

@@ -174,6 +174,18 @@ metrics! {
     SINK_METRICS_SKIPPED_TOTAL = "sink.metrics_skipped_total", Counter, One;
     /// Points lost (`sink`, `reason`).
     SINK_METRICS_DROPPED_TOTAL = "sink.metrics_dropped_total", Counter, One;
+    /// Events the other side took (`sink`).
+    SINK_EVENTS_FLUSHED_TOTAL = "sink.events_flushed_total", Counter, One;
+    /// Events the sink does not take (`sink`).
+    SINK_EVENTS_SKIPPED_TOTAL = "sink.events_skipped_total", Counter, One;
+    /// Events lost (`sink`, `reason`).
+    SINK_EVENTS_DROPPED_TOTAL = "sink.events_dropped_total", Counter, One;
+    /// Service checks the other side took (`sink`).
+    SINK_CHECKS_FLUSHED_TOTAL = "sink.checks_flushed_total", Counter, One;
+    /// Service checks the sink does not take (`sink`).
+    SINK_CHECKS_SKIPPED_TOTAL = "sink.checks_skipped_total", Counter, One;
+    /// Service checks lost (`sink`, `reason`).
+    SINK_CHECKS_DROPPED_TOTAL = "sink.checks_dropped_total", Counter, One;
     /// Flushes a sink never saw because it was still busy (`sink`).
     SINK_BATCHES_DROPPED_TOTAL = "sink.batches_dropped_total", Counter, One;
     /// Requests sent again (`sink`).
