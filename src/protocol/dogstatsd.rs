@@ -77,7 +77,7 @@ impl<'a> Values<'a> {
             Values::Packed(text) => (None, text),
             Values::Member(_) => (None, &[][..]),
         };
-        let packed = packed.split(|&byte| byte == b':').filter_map(number::decimal);
+        let packed = number::packed(packed).filter_map(|(_, number)| number);
         one.into_iter().chain(packed.filter(|number| number.is_finite()))
     }
 }

@@ -26,15 +26,17 @@ pub(super) fn parse(line: &[u8]) -> Result<Line<'_>, Refusal> {
     if name.is_empty() {
         return Err(refuse(Reason::EmptyName, line));
     }
-    let Some(bar) = memchr(b'|', rest) else {
+    let Some((number, text, rest)) = split_values(rest) else {
         return Err(refuse(Reason::MissingType, &rest[rest.len()..]));
     };
-    let (values, rest) = (&rest[..bar], &rest[bar + 1..]);
     let Some((kind, rest)) = split_kind(rest) else {
         return Err(refuse(Reason::UnknownType, rest));
     };
-    let (values, skipped_values) =
-        read_values(kind, values).map_err(|(reason, part)| refuse(reason, part))?;
+    let (values, skipped_values) = match (kind, number) {
+        (MetricKind::Set, _) => (Values::Member(text), 0), // Never packed: colons belong to it.
+        (_, Some(number)) => (Values::One(number), 0),
+        (_, None) => read_values(text).map_err(|(reason, part)| refuse(reason, part))?,
+    };
 
     let mut parsed = Line {
         name,
@@ -86,6 +88,18 @@ fn split_name(line: &[u8]) -> Result<(&[u8], &[u8]), &[u8]> {
     }
 }
 
+/// The values as text, and as a number where that is what they are at first sight; and what
+/// follows their `|`.
+#[inline]
+fn split_values(rest: &[u8]) -> Option<(Option<f64>, &[u8], &[u8])> {
+    // Nearly every value is one short number, and reading it finds the `|` behind it.
+    if let Some((number, after @ [b'|', ..])) = number::leading_decimal(rest) {
+        return Some((Some(number), &rest[..rest.len() - after.len()], &after[1..]));
+    }
+    let bar = memchr(b'|', rest)?;
+    Some((None, &rest[..bar], &rest[bar + 1..]))
+}
+
 /// The type, and the sections behind it, each with its `|` before it.
 #[inline]
 fn split_kind(rest: &[u8]) -> Option<(MetricKind, &[u8])> {
@@ -102,32 +116,26 @@ fn split_kind(rest: &[u8]) -> Option<(MetricKind, &[u8])> {
 }
 
 /// The values, checked, and how many of a packed line are left out; or what is wrong where.
-#[inline]
-fn read_values(kind: MetricKind, text: &[u8]) -> Result<(Values<'_>, u16), (Reason, &[u8])> {
-    if kind == MetricKind::Set {
-        return Ok((Values::Member(text), 0)); // Never packed: a colon belongs to the member.
-    }
-    match number::decimal(text) {
-        Some(number) if number.is_finite() => Ok((Values::One(number), 0)),
-        Some(_) => Err((Reason::NonFinite, text)),
-        None => read_packed(text),
-    }
-}
-
-fn read_packed(text: &[u8]) -> Result<(Values<'_>, u16), (Reason, &[u8])> {
+fn read_values(text: &[u8]) -> Result<(Values<'_>, u16), (Reason, &[u8])> {
+    let mut last = None;
     let mut finite = 0_usize;
     let mut skipped = 0_u16;
-    for element in text.split(|&byte| byte == b':').filter(|element| !element.is_empty()) {
-        match number::decimal(element) {
-            Some(number) if number.is_finite() => finite += 1,
+    for (element, number) in number::packed(text) {
+        match number {
+            Some(number) if number.is_finite() => {
+                last = Some(number);
+                finite += 1;
+            }
             Some(_) => skipped = skipped.saturating_add(1),
+            None if element.is_empty() => {}
             None => return Err((Reason::BadValue, element)),
         }
     }
-    match (finite, skipped) {
-        (0, 0) => Err((Reason::BadValue, text)),
-        (0, _) => Err((Reason::NonFinite, text)),
-        _ => Ok((Values::Packed(text), skipped)),
+    match last {
+        Some(number) if finite == 1 => Ok((Values::One(number), skipped)),
+        Some(_) => Ok((Values::Packed(text), skipped)),
+        None if skipped > 0 => Err((Reason::NonFinite, text)),
+        None => Err((Reason::BadValue, text)),
     }
 }
 
@@ -183,8 +191,12 @@ mod tests {
             ("x:a:b|s", Line { kind: MetricKind::Set, values: Values::Member(b"a:b"), ..PLAIN }),
             ("x:|s", Line { kind: MetricKind::Set, values: Values::Member(b""), ..PLAIN }),
             ("x:1:2|c", Line { values: Values::Packed(b"1:2"), ..PLAIN }),
-            ("x::7|c", Line { values: Values::Packed(b":7"), ..PLAIN }),
-            ("x:1:inf|c", Line { values: Values::Packed(b"1:inf"), skipped_values: 1, ..PLAIN }),
+            ("x::1:|c", PLAIN),
+            ("x:1:inf|c", Line { skipped_values: 1, ..PLAIN }),
+            (
+                "x:1:inf:2|c",
+                Line { values: Values::Packed(b"1:inf:2"), skipped_values: 1, ..PLAIN },
+            ),
             ("a#b c:1|c", Line { name: b"a#b c", ..PLAIN }),
             ("x:1|c|@0.5", Line { sample_rate: 0.5, weight: half, ..PLAIN }),
             ("x:1|c|@1|@.5", Line { sample_rate: 0.5, weight: half, ..PLAIN }),

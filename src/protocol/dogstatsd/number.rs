@@ -3,6 +3,8 @@
 //! Nearly every value is a short integer, so those are read here; all other decimals go to
 //! `fast-float2`, which rounds correctly and knows neither hexadecimal digits nor underscores.
 
+use memchr::memchr;
+
 /// Digits that surely fit a double without rounding: `10^15 < 2^53`.
 const EXACT_DIGITS: usize = 15;
 
@@ -12,35 +14,112 @@ const EXACT_DIGITS: usize = 15;
 /// NaN and infinities are only returned where the text spells them (`nan`, `-Inf`, `infinity`).
 #[inline]
 pub(super) fn decimal(text: &[u8]) -> Option<f64> {
-    match short_integer(text) {
-        Some(number) => Some(number),
-        None => any_decimal(text),
+    match leading_decimal(text) {
+        Some((number, [])) => Some(number),
+        _ => any_decimal(text),
     }
 }
 
-/// Up to 15 digits with at most one sign.
+/// The elements of a packed value, `1:2.5:x`: each as text, and as a number if it is one.
 #[inline]
-fn short_integer(text: &[u8]) -> Option<f64> {
-    let (negative, digits) = match text {
-        [b'-', digits @ ..] => (true, digits),
-        [b'+', digits @ ..] => (false, digits),
-        digits => (false, digits),
+pub(super) fn packed(text: &[u8]) -> impl Iterator<Item = (&[u8], Option<f64>)> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let (number, after) = match leading_decimal(text) {
+            Some((number, after @ ([] | [b':', ..]))) => (Some(number), after),
+            _ => {
+                let (element, after) = text.split_at(memchr(b':', text).unwrap_or(text.len()));
+                (any_decimal(element), after)
+            }
+        };
+        rest = after.get(1..);
+        Some((&text[..text.len() - after.len()], number))
+    })
+}
+
+/// Reads a number at the beginning of `text`, and returns it with what follows it; `None` says
+/// only that there is no number of at most 15 digits.
+///
+/// Such digits are an integer that a double holds exactly, and so is the power of ten below
+/// them: one division rounds correctly. An exponent is left to what follows.
+#[inline]
+pub(super) fn leading_decimal(text: &[u8]) -> Option<(f64, &[u8])> {
+    let (negative, text) = match text {
+        [b'-', text @ ..] => (true, text),
+        [b'+', text @ ..] => (false, text),
+        text => (false, text),
     };
-    if digits.is_empty() || digits.len() > EXACT_DIGITS {
+    let (whole, digits, rest) = leading_digits(text);
+    let (fraction, places, rest) = match rest {
+        [b'.', rest @ ..] => leading_digits(rest),
+        rest => (0, 0, rest),
+    };
+    if !(1..=EXACT_DIGITS).contains(&(digits + places)) {
         return None;
     }
-    let mut number = 0_u64;
-    for byte in digits {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        number = number * 10 + u64::from(digit);
-    }
-    let number = number as f64;
-    Some(if negative { -number } else { number })
+    let scale = POWERS_OF_TEN[places];
+    let number = (whole * scale + fraction) as f64 / scale as f64;
+    Some((if negative { -number } else { number }, rest))
 }
 
+/// Signed, because the processor turns signed integers into doubles in one step.
+const POWERS_OF_TEN: [i64; 17] = {
+    let mut powers = [1; 17];
+    let mut exponent = 1;
+    while exponent < powers.len() {
+        powers[exponent] = powers[exponent - 1] * 10;
+        exponent += 1;
+    }
+    powers
+};
+
+/// The digits at the beginning of `text`, 16 at most: their value, their number, the rest.
+#[inline]
+fn leading_digits(text: &[u8]) -> (i64, usize, &[u8]) {
+    let (high, count) = eight_digits(text);
+    if count < 8 {
+        return (high, count, &text[count..]);
+    }
+    let (low, more) = eight_digits(&text[8..]);
+    (high * POWERS_OF_TEN[more] + low, 8 + more, &text[8 + more..])
+}
+
+/// The digits at the beginning of `text`, 8 at most: their value and their number.
+///
+/// All at once, a byte each of a 64-bit word, because a loop ends with a mispredicted branch
+/// whenever a value is as long as the one before it was not.
+#[inline]
+fn eight_digits(text: &[u8]) -> (i64, usize) {
+    const ZEROS: u64 = u64::from_ne_bytes([b'0'; 8]);
+    const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
+    /// Lifts 10, and nothing below it, to the high bit.
+    const ABOVE_NINE: u64 = u64::from_ne_bytes([0x80 - 10; 8]);
+
+    let byte = |at: usize| text.get(at).map_or(0, |byte| u64::from(*byte) << (8 * at));
+    let word = match text.first_chunk() {
+        Some(bytes) => u64::from_le_bytes(*bytes),
+        None => (0..7).map(byte).sum(),
+    };
+    let values = word ^ ZEROS;
+    let others = (((values & !HIGH_BITS) + ABOVE_NINE) | values) & HIGH_BITS;
+    let count = others.trailing_zeros() / 8;
+    // The first digit is in the lowest byte; shifted up, it has zeros before it.
+    let digits = values.checked_shl(64 - 8 * count).unwrap_or(0);
+    (value_of(digits), count as usize)
+}
+
+/// The number whose eight digits are the bytes of `digits`, the first one lowest: neighbours
+/// become pairs, pairs become fours, and fours become eight.
+#[inline]
+fn value_of(digits: u64) -> i64 {
+    let pairs = (digits * 10 + (digits >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
+    let eight = (fours * 10_000 + (fours >> 32)) & 0xffff_ffff;
+    eight.cast_signed()
+}
+
+#[cold]
 fn any_decimal(text: &[u8]) -> Option<f64> {
     let number: f64 = fast_float2::parse(text).ok()?;
     // Digits that end as infinity were a number, but not one that a double can hold.
