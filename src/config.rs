@@ -1,9 +1,109 @@
 //! YAML, environment and defaults, turned into [`Settings`].
+//!
+//! ```text
+//! file ──► tree ──┐                      ┌► Settings ──► show (effective configuration)
+//! environment ────┴► raw (rows) ─► validate             └► reload (what may change live)
+//! ```
+//!
+//! [`load`] is the only entry. It reports every problem at once, quotes no secret, and holds
+//! whatever the file contains to limits. Of the environment, `VENEUR_<KEY>` counts.
+//!
+//! Keys keep the names of Veneur v1.1.0 and take those of Veneur 14; `example.yaml` at the top
+//! of the repository documents each.
 
+mod duration;
 pub mod listen;
 pub mod machine;
+mod overlay;
+mod problem;
+mod raw;
+mod reader;
+mod reading;
+mod reload;
 pub mod secret;
 pub mod settings;
+mod show;
+mod tree;
+mod unknown;
+mod validate;
 
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
+
+use machine::Machine;
+use raw::Raw;
+use reader::Reader;
+use tree::Malformed;
+
+pub use problem::{Place, Problem, Problems};
 pub use secret::{BaseUrl, Secret};
 pub use settings::Settings;
+
+/// Some editors put it before UTF-8.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// A configuration that can be used.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// What it says.
+    pub settings: Settings,
+    /// What its writer should know: unknown keys, settings without effect.
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads the file at `path`, if there is one, and lays `environment` over it and over the
+/// built-in defaults. With `strict`, unknown and repeated keys of the file are problems rather
+/// than warnings.
+///
+/// # Errors
+/// Everything that is wrong, in the order of the file.
+pub fn load(
+    path: Option<&Path>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    strict: bool,
+) -> Result<Loaded, Problems> {
+    let machine = Machine::this();
+    let Some(path) = path else {
+        return parse("built-in", "", environment, strict, &machine);
+    };
+    let name = path.display().to_string();
+    let unreadable =
+        |what: String| Problems(vec![Problem::new(Place::File(name.as_str().into()), what)]);
+    let bytes =
+        (machine.read)(path).map_err(|error| unreadable(format!("cannot be read: {error}")))?;
+    let text = String::from_utf8(bytes).map_err(|_| unreadable("not UTF-8".to_owned()))?;
+    parse(&name, &text, environment, strict, &machine)
+}
+
+/// As [`load`], with the `text` of the file called `name` in messages, on a given `machine`.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(
+    name: &str,
+    text: &str,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    strict: bool,
+    machine: &Machine,
+) -> Result<Loaded, Problems> {
+    let name: Arc<str> = name.into();
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+    let mut report = problem::Report::default();
+    let mut raw = Raw::default();
+    match tree::parse(text) {
+        Ok(root) => Reader::new(&mut raw, &mut report, strict).file(&root, &name),
+        Err(Malformed { line, what }) => {
+            let place = line.map_or(Place::File(name.clone()), |line| Place::Line(name, line));
+            report.problems.push(Problem::new(place, what));
+        }
+    }
+    overlay::lay(&mut Reader::new(&mut raw, &mut report, strict), environment);
+    let settings = validate::settings(&raw, machine, &mut report);
+    report.problems.sort();
+    report.warnings.sort();
+    if report.problems.is_empty() {
+        return Ok(Loaded { settings, warnings: report.warnings });
+    }
+    Err(Problems(report.problems))
+}

@@ -1,0 +1,238 @@
+//! Every key there is: its names, its type, and what may be said about it.
+//!
+//! [`ROWS`] is the one list of keys. The file, the environment, the nearest known name of a
+//! misspelt key and the check that `example.yaml` is complete all read it. [`Raw`] is what was
+//! written, typed and with its place; [`super::validate`] makes [`super::Settings`] of it.
+//!
+//! Names are those of Veneur v1.1.0, flat as they were; aliases are Veneur 14's names of the
+//! same things; what Veneur does not have is in sections (`section.key`).
+
+use std::time::Duration;
+
+use super::listen::{HOST_PORT, split_host_port};
+use super::reading::{Given, Reading};
+use super::secret::BaseUrl;
+
+/// A scalar, if it was written.
+pub(super) type One<T> = Option<Given<T>>;
+/// A list, if it was written.
+pub(super) type Many<T> = Option<Vec<Given<T>>>;
+
+/// What was written, typed.
+#[derive(Debug, Default)]
+pub(super) struct Raw {
+    pub(super) interval: One<Duration>,
+    pub(super) synchronize_with_interval: One<bool>,
+    pub(super) flush_watchdog_missed_flushes: One<u64>,
+    pub(super) flush_on_shutdown: One<bool>,
+    pub(super) percentiles: Many<f64>,
+    pub(super) aggregates: Many<String>,
+    pub(super) num_workers: One<u64>,
+    pub(super) hostname: One<String>,
+    pub(super) omit_empty_hostname: One<bool>,
+    pub(super) tags: Many<String>,
+    pub(super) extend_tags: Many<String>,
+    pub(super) udp_address: One<String>,
+    pub(super) tcp_address: One<String>,
+    pub(super) statsd_listen_addresses: Many<String>,
+    pub(super) num_readers: One<u64>,
+    pub(super) metric_max_length: One<u64>,
+    pub(super) read_buffer_size_bytes: One<u64>,
+    pub(super) tls_certificate: One<String>,
+    pub(super) tls_key: One<String>,
+    pub(super) tls_authority_certificate: One<String>,
+    pub(super) connections_max: One<u64>,
+    pub(super) connections_idle_timeout: One<Duration>,
+    pub(super) connections_handshake_timeout: One<Duration>,
+    pub(super) http_address: One<String>,
+    pub(super) http_config: One<bool>,
+    pub(super) http_quit: One<bool>,
+    pub(super) forward_address: One<String>,
+    pub(super) key: One<String>,
+    pub(super) api_hostname: One<String>,
+    pub(super) flush_max_per_body: One<u64>,
+    pub(super) datadog_key_in_query: One<bool>,
+    pub(super) debug_flushed_metrics: One<bool>,
+    pub(super) stats_address: One<String>,
+    pub(super) sentry_dsn: One<String>,
+    pub(super) debug: One<bool>,
+}
+
+/// One key.
+#[derive(Debug)]
+pub(super) struct Row {
+    /// Its name; `section.key` inside a section.
+    pub(super) name: &'static str,
+    /// Its other names.
+    pub(super) aliases: &'static [&'static str],
+    /// How messages may quote its value.
+    pub(super) quote: Quote,
+    /// What this build does not do yet, if the key is for that.
+    pub(super) later: Option<&'static str>,
+    /// Reads its value into its field.
+    pub(super) set: fn(&mut Raw, &mut Reading<'_>),
+}
+
+/// How a message may quote a value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Quote {
+    /// As it is.
+    Whole,
+    /// Without user, password and query.
+    Url,
+    /// Not at all.
+    Never,
+}
+
+impl Row {
+    const fn new(name: &'static str, set: fn(&mut Raw, &mut Reading<'_>)) -> Row {
+        Row { name, aliases: &[], quote: Quote::Whole, later: None, set }
+    }
+
+    /// Also known as `aliases`.
+    const fn also(self, aliases: &'static [&'static str]) -> Row {
+        Row { aliases, ..self }
+    }
+
+    /// Its value is never shown.
+    const fn secret(self) -> Row {
+        Row { quote: Quote::Never, ..self }
+    }
+
+    /// Its value is a URL that may carry credentials.
+    const fn url(self) -> Row {
+        Row { quote: Quote::Url, ..self }
+    }
+
+    /// Accepted and checked, but for `feature`, which this build does not have yet.
+    const fn later(self, feature: &'static str) -> Row {
+        Row { later: Some(feature), ..self }
+    }
+}
+
+/// Every key, grouped as in `example.yaml`.
+pub(super) static ROWS: &[Row] = &[
+    // Flushing
+    Row::new("interval", |raw, read| raw.interval = read.one()),
+    Row::new("synchronize_with_interval", |raw, read| raw.synchronize_with_interval = read.one()),
+    Row::new("flush_watchdog_missed_flushes", |raw, read| {
+        raw.flush_watchdog_missed_flushes = read.one();
+    }),
+    Row::new("flush_on_shutdown", |raw, read| raw.flush_on_shutdown = read.one()),
+    Row::new("percentiles", |raw, read| raw.percentiles = read.many()),
+    Row::new("aggregates", |raw, read| raw.aggregates = read.many()),
+    Row::new("num_workers", |raw, read| raw.num_workers = read.one()),
+    // Identity
+    Row::new("hostname", |raw, read| raw.hostname = read.one()),
+    Row::new("omit_empty_hostname", |raw, read| raw.omit_empty_hostname = read.one()),
+    Row::new("tags", |raw, read| raw.tags = read.many()),
+    Row::new("extend_tags", |raw, read| raw.extend_tags = read.many()),
+    // Listeners
+    Row::new("udp_address", |raw, read| raw.udp_address = read.one()),
+    Row::new("tcp_address", |raw, read| raw.tcp_address = read.one()),
+    Row::new("statsd_listen_addresses", |raw, read| raw.statsd_listen_addresses = read.many()),
+    Row::new("num_readers", |raw, read| raw.num_readers = read.one()),
+    Row::new("metric_max_length", |raw, read| raw.metric_max_length = read.one()),
+    Row::new("read_buffer_size_bytes", |raw, read| raw.read_buffer_size_bytes = read.one()),
+    Row::new("tls_certificate", |raw, read| raw.tls_certificate = read.one()),
+    Row::new("tls_key", |raw, read| raw.tls_key = read.one()).secret(),
+    Row::new("tls_authority_certificate", |raw, read| raw.tls_authority_certificate = read.one()),
+    Row::new("connections.max", |raw, read| raw.connections_max = read.one()),
+    Row::new("connections.idle_timeout", |raw, read| raw.connections_idle_timeout = read.one()),
+    Row::new("connections.handshake_timeout", |raw, read| {
+        raw.connections_handshake_timeout = read.one();
+    }),
+    // HTTP server
+    Row::new("http_address", |raw, read| raw.http_address = read.one()),
+    Row::new("http.config", |raw, read| raw.http_config = read.one()),
+    Row::new("http_quit", |raw, read| raw.http_quit = read.one()),
+    // Destinations
+    Row::new("forward_address", |raw, read| raw.forward_address = read.one()).url(),
+    Row::new("key", |raw, read| raw.key = read.one()).also(&["datadog_api_key"]).secret(),
+    Row::new("api_hostname", |raw, read| raw.api_hostname = read.one())
+        .also(&["datadog_api_hostname"])
+        .url(),
+    Row::new("flush_max_per_body", |raw, read| raw.flush_max_per_body = read.one())
+        .also(&["datadog_flush_max_per_body"]),
+    Row::new("datadog.key_in_query", |raw, read| raw.datadog_key_in_query = read.one()),
+    Row::new("debug_flushed_metrics", |raw, read| raw.debug_flushed_metrics = read.one()),
+    // The daemon itself
+    Row::new("stats_address", |raw, read| raw.stats_address = read.one()),
+    Row::new("sentry_dsn", |raw, read| raw.sentry_dsn = read.one()).secret(),
+    Row::new("debug", |raw, read| raw.debug = read.one()),
+    Row::new("enable_profiling", |_, read| drop(read.one::<bool>())).later("CPU profiles"),
+    // Later
+    Row::new("trace_address", |_, read| host_port(read)).later("traces"),
+    Row::new("trace_api_address", |_, read| base_url(read))
+        .also(&["datadog_trace_api_address"])
+        .url()
+        .later("traces"),
+    Row::new("trace_max_length_bytes", |_, read| drop(read.one::<u64>())).later("traces"),
+    Row::new("aws_access_key_id", |_, read| text(read)).secret().later("S3"),
+    Row::new("aws_secret_access_key", |_, read| text(read)).secret().later("S3"),
+    Row::new("aws_region", |_, read| text(read)).later("S3"),
+    Row::new("aws_s3_bucket", |_, read| text(read)).later("S3"),
+    Row::new("influx_address", |_, read| base_url(read)).url().later("InfluxDB"),
+    Row::new("influx_consistency", |_, read| text(read)).later("InfluxDB"),
+    Row::new("influx_db_name", |_, read| text(read)).later("InfluxDB"),
+];
+
+fn text(read: &mut Reading<'_>) {
+    drop(read.one::<String>());
+}
+
+fn host_port(read: &mut Reading<'_>) {
+    let Some(given) = read.one::<String>() else { return };
+    if let Err(what) = split_host_port(&given.value)
+        && !given.value.is_empty()
+    {
+        read.report.refuse(&given.source, what, HOST_PORT);
+    }
+}
+
+fn base_url(read: &mut Reading<'_>) {
+    let Some(given) = read.one::<String>() else { return };
+    if let Err(accepted) = BaseUrl::parse(&given.value)
+        && !given.value.is_empty()
+    {
+        read.report.refuse(&given.source, "not a base URL", accepted);
+    }
+}
+
+/// Every name a key may be written by.
+pub(super) fn names() -> impl Iterator<Item = (&'static Row, &'static str)> {
+    ROWS.iter().flat_map(|row| {
+        std::iter::once(row.name).chain(row.aliases.iter().copied()).map(move |name| (row, name))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tree::{self, Entry, Value};
+
+    #[test]
+    fn no_two_keys_share_a_name_even_without_underscores() {
+        let mut squeezed: Vec<_> = names().map(|(_, name)| name.replace(['_', '.'], "")).collect();
+        let count = squeezed.len();
+        squeezed.sort();
+        squeezed.dedup();
+        assert_eq!(squeezed.len(), count);
+    }
+
+    #[test]
+    fn the_example_lists_every_key_once_in_our_order() {
+        fn keys(prefix: &str, entries: &[Entry]) -> Vec<String> {
+            let below = |entry: &Entry| match &entry.node.value {
+                Value::Map(entries) => keys(&format!("{}.", entry.key), entries),
+                Value::Null | Value::Text(_) | Value::List(_) => vec![entry.key.clone()],
+            };
+            let names = entries.iter().flat_map(below);
+            names.map(|name| format!("{prefix}{name}")).collect()
+        }
+        let root = tree::parse(include_str!("../../example.yaml")).expect("the example is YAML");
+        let Value::Map(entries) = root.value else { panic!("the example is a mapping") };
+        let names: Vec<_> = ROWS.iter().map(|row| row.name).collect();
+        assert_eq!(keys("", &entries), names);
+    }
+}

@@ -1,0 +1,92 @@
+//! Which settings a running daemon takes on `SIGHUP`, and which need a restart.
+
+use super::settings::{HttpSettings, IntakeSettings, Settings};
+
+impl Settings {
+    /// The keys in which `new` differs and that only a restart can change.
+    ///
+    /// What may change while running: `percentiles`, `aggregates`, `tags`, `hostname`, `debug`,
+    /// and the Datadog sink's key, address and limits as long as there is such a sink.
+    pub fn needs_restart(&self, new: &Settings) -> Vec<&'static str> {
+        // Taken apart field by field, so that a new setting must be thought of here.
+        let Settings {
+            interval,
+            synchronize_with_interval,
+            flush_watchdog_missed_flushes,
+            hostname: _,
+            tags: _,
+            extend_tags,
+            percentiles: _,
+            aggregates: _,
+            intake,
+            num_workers,
+            http,
+            forward_address,
+            stats_address,
+            datadog,
+            debug_flushed_metrics,
+            sentry_dsn,
+            debug: _,
+        } = self;
+        let mut keys = Vec::new();
+        let mut compare = |key, is_same: bool| {
+            if !is_same {
+                keys.push(key);
+            }
+        };
+        let watchdog = flush_watchdog_missed_flushes;
+        compare("interval", *interval == new.interval);
+        compare(
+            "synchronize_with_interval",
+            *synchronize_with_interval == new.synchronize_with_interval,
+        );
+        compare("flush_watchdog_missed_flushes", *watchdog == new.flush_watchdog_missed_flushes);
+        compare("extend_tags", *extend_tags == new.extend_tags);
+        compare("num_workers", *num_workers == new.num_workers);
+        compare_intake(intake, &new.intake, &mut compare);
+        compare_http(http, &new.http, &mut compare);
+        compare("forward_address", *forward_address == new.forward_address);
+        compare("stats_address", *stats_address == new.stats_address);
+        compare("key, api_hostname", datadog.is_some() == new.datadog.is_some());
+        compare("debug_flushed_metrics", *debug_flushed_metrics == new.debug_flushed_metrics);
+        compare("sentry_dsn", *sentry_dsn == new.sentry_dsn);
+        keys
+    }
+}
+
+fn compare_intake(
+    old: &IntakeSettings,
+    new: &IntakeSettings,
+    compare: &mut impl FnMut(&'static str, bool),
+) {
+    let IntakeSettings {
+        listeners,
+        num_readers,
+        metric_max_length,
+        read_buffer_bytes,
+        tls,
+        max_connections,
+        idle_timeout,
+        handshake_timeout,
+    } = old;
+    let listeners_name = "udp_address, tcp_address, statsd_listen_addresses";
+    compare(listeners_name, *listeners == new.listeners);
+    compare("num_readers", *num_readers == new.num_readers);
+    compare("metric_max_length", *metric_max_length == new.metric_max_length);
+    compare("read_buffer_size_bytes", *read_buffer_bytes == new.read_buffer_bytes);
+    compare("tls_certificate, tls_key, tls_authority_certificate", *tls == new.tls);
+    compare("connections.max", *max_connections == new.max_connections);
+    compare("connections.idle_timeout", *idle_timeout == new.idle_timeout);
+    compare("connections.handshake_timeout", *handshake_timeout == new.handshake_timeout);
+}
+
+fn compare_http(
+    old: &HttpSettings,
+    new: &HttpSettings,
+    compare: &mut impl FnMut(&'static str, bool),
+) {
+    let HttpSettings { address, config, quit } = old;
+    compare("http_address", *address == new.address);
+    compare("http.config", *config == new.config);
+    compare("http_quit", *quit == new.quit);
+}

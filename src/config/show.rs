@@ -1,0 +1,166 @@
+//! The effective configuration: every setting as it is in force, secrets hidden.
+//!
+//! What is printed can be loaded again and means the same, but for the hidden values.
+
+use serde_json::{Map, Value, json};
+
+use super::duration;
+use super::secret::REDACTED;
+use super::settings::{DatadogSettings, HttpSettings, IntakeSettings, Settings, TlsSettings};
+use crate::model::{Percentile, Statistic};
+
+impl Settings {
+    /// The effective configuration as YAML, secrets hidden.
+    pub fn effective_yaml(&self) -> String {
+        let mut text = String::new();
+        let mut open = "";
+        for (name, value) in effective(self) {
+            let (section, key) = name.split_once('.').unwrap_or(("", name));
+            if !section.is_empty() && section != open {
+                text.push_str(&format!("{section}:\n"));
+            }
+            open = section;
+            let indent = if section.is_empty() { "" } else { "  " };
+            // JSON values are YAML values.
+            text.push_str(&format!("{indent}{key}: {value}\n"));
+        }
+        text
+    }
+
+    /// The effective configuration as JSON, secrets hidden.
+    pub fn effective_json(&self) -> String {
+        let mut root = Map::new();
+        for (name, value) in effective(self) {
+            match name.split_once('.') {
+                None => root.insert(name.to_owned(), value),
+                Some((section, key)) => root
+                    .entry(section)
+                    .or_insert_with(|| json!({}))
+                    .as_object_mut()
+                    .and_then(|section| section.insert(key.to_owned(), value)),
+            };
+        }
+        format!("{:#}\n", Value::Object(root))
+    }
+}
+
+/// Every key with its value, in the order of `example.yaml`.
+///
+/// Taken apart field by field, so that a new setting cannot be forgotten here.
+fn effective(settings: &Settings) -> Vec<(&'static str, Value)> {
+    let Settings {
+        interval,
+        synchronize_with_interval,
+        flush_watchdog_missed_flushes,
+        hostname,
+        tags,
+        extend_tags,
+        percentiles,
+        aggregates,
+        intake,
+        num_workers,
+        http,
+        forward_address,
+        stats_address,
+        datadog,
+        debug_flushed_metrics,
+        sentry_dsn,
+        debug,
+    } = settings;
+    let quantiles: Vec<f64> = percentiles.iter().copied().map(Percentile::quantile).collect();
+    let aggregates: Vec<&str> = aggregates.iter().copied().map(Statistic::as_str).collect();
+    let mut shown = vec![
+        ("interval", json!(duration::show(interval.length()))),
+        ("synchronize_with_interval", json!(synchronize_with_interval)),
+        (
+            "flush_watchdog_missed_flushes",
+            json!(flush_watchdog_missed_flushes.map_or(0, u32::from)),
+        ),
+        ("flush_on_shutdown", json!(true)),
+        ("percentiles", json!(quantiles)),
+        ("aggregates", json!(aggregates)),
+        ("num_workers", json!(num_workers.get())),
+        ("hostname", json!(hostname.as_deref().unwrap_or(""))),
+        ("omit_empty_hostname", json!(hostname.is_none())),
+        ("tags", json!(tags)),
+        ("extend_tags", json!(extend_tags.iter().collect::<Vec<_>>())),
+    ];
+    shown.extend(shown_intake(intake));
+    shown.extend(shown_http(http));
+    let forward = forward_address.as_ref().map_or(String::new(), |url| url.redacted());
+    shown.push(("forward_address", json!(forward)));
+    shown.extend(shown_datadog(datadog.as_ref()));
+    shown.extend([
+        ("debug_flushed_metrics", json!(debug_flushed_metrics)),
+        ("stats_address", json!(stats_address.as_deref().unwrap_or(""))),
+        ("sentry_dsn", json!(hidden(sentry_dsn.is_some()))),
+        ("debug", json!(debug)),
+    ]);
+    shown
+}
+
+fn shown_intake(intake: &IntakeSettings) -> Vec<(&'static str, Value)> {
+    let IntakeSettings {
+        listeners,
+        num_readers,
+        metric_max_length,
+        read_buffer_bytes,
+        tls,
+        max_connections,
+        idle_timeout,
+        handshake_timeout,
+    } = intake;
+    let addresses: Vec<String> = listeners.iter().map(ToString::to_string).collect();
+    let mut shown = Vec::new();
+    if listeners.is_empty() {
+        // Without it, no listener would mean the default one.
+        shown.push(("udp_address", json!("")));
+    }
+    let (certificate, authority) = match tls {
+        Some(TlsSettings { certificate, key: _, client_authority }) => {
+            (certificate.as_str(), client_authority.as_deref().unwrap_or(""))
+        }
+        None => ("", ""),
+    };
+    shown.extend([
+        ("statsd_listen_addresses", json!(addresses)),
+        ("num_readers", json!(num_readers.get())),
+        ("metric_max_length", json!(metric_max_length)),
+        ("read_buffer_size_bytes", json!(read_buffer_bytes)),
+        ("tls_certificate", json!(certificate)),
+        ("tls_key", json!(hidden(tls.is_some()))),
+        ("tls_authority_certificate", json!(authority)),
+        ("connections.max", json!(max_connections)),
+        ("connections.idle_timeout", json!(duration::show(*idle_timeout))),
+        ("connections.handshake_timeout", json!(duration::show(*handshake_timeout))),
+    ]);
+    shown
+}
+
+fn shown_http(http: &HttpSettings) -> Vec<(&'static str, Value)> {
+    let HttpSettings { address, config, quit } = http;
+    let address = address.as_ref().map_or(String::new(), ToString::to_string);
+    vec![
+        ("http_address", json!(address)),
+        ("http.config", json!(config)),
+        ("http_quit", json!(quit)),
+    ]
+}
+
+fn shown_datadog(datadog: Option<&DatadogSettings>) -> Vec<(&'static str, Value)> {
+    let Some(DatadogSettings { api_hostname, key, key_in_query, flush_max_per_body }) = datadog
+    else {
+        return vec![("key", json!("")), ("api_hostname", json!(""))];
+    };
+    vec![
+        ("key", json!(hidden(key.is_some()))),
+        ("api_hostname", json!(api_hostname.redacted())),
+        ("flush_max_per_body", json!(flush_max_per_body.get())),
+        ("datadog.key_in_query", json!(key_in_query)),
+    ]
+}
+
+/// What stands for a secret that is or is not set.
+fn hidden(is_set: bool) -> &'static str {
+    if is_set { REDACTED } else { "" }
+}

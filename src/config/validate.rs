@@ -1,0 +1,198 @@
+//! From what was written to [`Settings`]: defaults, bounds, and what must fit together.
+//!
+//! Every check reports and goes on with a stand-in, so that one run finds all problems; the
+//! settings are used only if there were none.
+
+mod delivery;
+mod intake;
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::duration;
+use super::machine::Machine;
+use super::problem::{Report, Source};
+use super::raw::{Many, One, Raw};
+use super::reading::Given;
+use super::settings::Settings;
+use crate::model::{ExtendTags, Interval, Percentile, Statistic};
+
+/// As Veneur 14 does; v1.1.0 had no default.
+const INTERVAL: Duration = Duration::from_secs(10);
+const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(300);
+const PERCENTILES: [f64; 3] = [0.5, 0.75, 0.99];
+const AGGREGATES: [Statistic; 3] = [Statistic::Max, Statistic::Min, Statistic::Count];
+const MOST_THREADS: u64 = 1024;
+
+/// The settings that `raw` asks for, or stand-ins where `report` got problems.
+pub(super) fn settings(raw: &Raw, machine: &Machine, report: &mut Report) -> Settings {
+    let intake = intake::intake(raw, machine, report);
+    let http = delivery::http(raw, machine, report);
+    let datadog = delivery::datadog(raw, report);
+    let settings = Settings {
+        interval: interval(&raw.interval, report),
+        synchronize_with_interval: flag(&raw.synchronize_with_interval, false),
+        flush_watchdog_missed_flushes: watchdog(&raw.flush_watchdog_missed_flushes, report),
+        hostname: hostname(&raw.hostname, &raw.omit_empty_hostname, machine, report),
+        tags: tags(&raw.tags, report),
+        extend_tags: ExtendTags::new(tags(&raw.extend_tags, report)),
+        percentiles: percentiles(&raw.percentiles, report),
+        aggregates: aggregates(&raw.aggregates, report),
+        intake,
+        num_workers: threads(&raw.num_workers, machine, report),
+        http,
+        forward_address: delivery::base_url(&raw.forward_address, report),
+        stats_address: delivery::stats_address(&raw.stats_address, report),
+        datadog,
+        debug_flushed_metrics: flag(&raw.debug_flushed_metrics, false),
+        sentry_dsn: delivery::sentry_dsn(&raw.sentry_dsn, report),
+        debug: flag(&raw.debug, false),
+    };
+    if let Some(given) = &raw.flush_on_shutdown
+        && !given.value
+    {
+        report.warn(&given.source, "the open interval is always flushed on shutdown");
+    }
+    settings
+}
+
+fn flag(given: &One<bool>, default: bool) -> bool {
+    given.as_ref().map_or(default, |given| given.value)
+}
+
+/// A number within `range`, or `default` if none is given.
+fn number(
+    given: &One<u64>,
+    range: RangeInclusive<u64>,
+    default: u64,
+    report: &mut Report,
+) -> usize {
+    let value = match given {
+        Some(given) if !range.contains(&given.value) => {
+            let accepted = format!("{} to {}", range.start(), range.end());
+            report.refuse(&given.source, "out of range", accepted);
+            default
+        }
+        Some(given) => given.value,
+        None => default,
+    };
+    usize::try_from(value).unwrap_or(usize::MAX)
+}
+
+/// A duration within `range`, or `default` if none is given.
+fn length(
+    given: &One<Duration>,
+    range: &RangeInclusive<Duration>,
+    default: Duration,
+    report: &mut Report,
+) -> Duration {
+    let Some(given) = given else { return default };
+    if !range.contains(&given.value) {
+        let (least, most) = (duration::show(*range.start()), duration::show(*range.end()));
+        report.refuse(&given.source, "out of range", format!("{least} to {most}"));
+        return default;
+    }
+    given.value
+}
+
+/// A text, if one is given that is not empty.
+fn filled(given: &One<String>) -> Option<&Given<String>> {
+    given.as_ref().filter(|given| !given.value.is_empty())
+}
+
+fn interval(given: &One<Duration>, report: &mut Report) -> Interval {
+    let chosen = length(given, &INTERVALS, INTERVAL, report);
+    if let Some(given) = given
+        && chosen < Duration::from_secs(1)
+    {
+        report.warn(&given.source, "below 1s: points carry whole seconds, so several share a time");
+    }
+    Interval::new(chosen).expect("the range starts above zero")
+}
+
+fn watchdog(given: &One<u64>, report: &mut Report) -> Option<NonZeroU32> {
+    let flushes = number(given, 0..=u64::from(u32::MAX), 0, report);
+    NonZeroU32::new(u32::try_from(flushes).unwrap_or(u32::MAX))
+}
+
+/// Threads of one kind: one on up to four cores, then a quarter of them, if 0 or nothing is
+/// given.
+fn threads(given: &One<u64>, machine: &Machine, report: &mut Report) -> NonZeroUsize {
+    let by_cores = NonZeroUsize::new(machine.cores / 4).unwrap_or(NonZeroUsize::MIN);
+    NonZeroUsize::new(number(given, 0..=MOST_THREADS, 0, report)).unwrap_or(by_cores)
+}
+
+/// `None` only if that was asked for, or the host has no name.
+fn hostname(
+    given: &One<String>,
+    omit_empty: &One<bool>,
+    machine: &Machine,
+    report: &mut Report,
+) -> Option<String> {
+    if let Some(given) = filled(given) {
+        return Some(given.value.clone());
+    }
+    if flag(omit_empty, false) {
+        return None;
+    }
+    let name = (machine.hostname)();
+    if name.is_none() {
+        report.warn(&Source::built_in("hostname"), "this host has no name; points carry none");
+    }
+    name
+}
+
+fn tags(given: &Many<String>, report: &mut Report) -> Vec<String> {
+    let mut tags = Vec::new();
+    for tag in given.as_deref().unwrap_or_default() {
+        if tag.value.is_empty() || tag.value.contains([',', '|', '\n']) {
+            report.refuse(&tag.source, "not one tag", "key:value or a word, without , and |");
+        }
+        tags.push(tag.value.clone());
+    }
+    tags
+}
+
+fn percentiles(given: &Many<f64>, report: &mut Report) -> Vec<Percentile> {
+    let Some(given) = given else {
+        return PERCENTILES.into_iter().filter_map(Percentile::new).collect();
+    };
+    let mut chosen: Vec<Percentile> = Vec::new();
+    for quantile in given {
+        let Some(percentile) = Percentile::new(quantile.value) else {
+            report.refuse(&quantile.source, "out of range", "0 to 1, such as 0.99");
+            continue;
+        };
+        // Percentiles that would share a name are one.
+        if chosen.iter().any(|known| known.suffix() == percentile.suffix()) {
+            report.warn(&quantile.source, "listed twice; it counts once");
+            continue;
+        }
+        chosen.push(percentile);
+    }
+    chosen
+}
+
+fn aggregates(given: &Many<String>, report: &mut Report) -> Vec<Statistic> {
+    let given = given.as_deref().unwrap_or_default();
+    // As in v1.1.0, nothing listed is the default, not nothing.
+    if given.is_empty() {
+        return AGGREGATES.to_vec();
+    }
+    let mut chosen: Vec<Statistic> = Vec::new();
+    for name in given {
+        match Statistic::ALL.into_iter().find(|statistic| statistic.as_str() == name.value) {
+            Some(statistic) if chosen.contains(&statistic) => {
+                report.warn(&name.source, "listed twice; it counts once");
+            }
+            Some(statistic) => chosen.push(statistic),
+            None => {
+                let accepted = Statistic::ALL.map(Statistic::as_str).join(", ");
+                report.refuse(&name.source, "unknown aggregate", accepted);
+            }
+        }
+    }
+    chosen.sort_by_key(|statistic| Statistic::ALL.iter().position(|known| known == statistic));
+    chosen
+}

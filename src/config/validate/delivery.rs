@@ -1,0 +1,99 @@
+//! Where things go, and the HTTP server.
+
+use std::num::NonZeroUsize;
+
+use super::{filled, flag, number};
+use crate::config::listen::{HOST_PORT, HTTP_FORMS, HttpAddress, split_host_port};
+use crate::config::machine::Machine;
+use crate::config::problem::Report;
+use crate::config::raw::{One, Raw};
+use crate::config::secret::{BaseUrl, Secret};
+use crate::config::settings::{DatadogSettings, HttpSettings};
+
+/// Loopback until told otherwise.
+const HTTP_ADDRESS: &str = "127.0.0.1:8127";
+const API_HOSTNAME: &str = "https://app.datadoghq.com";
+/// As Veneur 14 has it; v1.1.0 had no default.
+const FLUSH_MAX_PER_BODY: u64 = 25_000;
+
+/// The HTTP server. An empty `http_address` is none.
+pub(super) fn http(raw: &Raw, machine: &Machine, report: &mut Report) -> HttpSettings {
+    let address = match &raw.http_address {
+        None => HttpAddress::parse(HTTP_ADDRESS, machine).ok(),
+        Some(given) if given.value.is_empty() => None,
+        Some(given) => HttpAddress::parse(&given.value, machine)
+            .map_err(|what| report.refuse(&given.source, what, HTTP_FORMS))
+            .ok(),
+    };
+    HttpSettings {
+        address,
+        config: flag(&raw.http_config, false),
+        quit: flag(&raw.http_quit, false),
+    }
+}
+
+/// The Datadog sink: there is one if a key or an address is given.
+pub(super) fn datadog(raw: &Raw, report: &mut Report) -> Option<DatadogSettings> {
+    let max = number(&raw.flush_max_per_body, 1..=1_000_000, FLUSH_MAX_PER_BODY, report);
+    let key = filled(&raw.key);
+    let hostname = filled(&raw.api_hostname);
+    if let Some(given) = hostname
+        && key.is_none()
+    {
+        report.warn(&given.source, "set without key: Datadog itself would refuse what we send");
+    }
+    if key.is_none() && hostname.is_none() {
+        return None;
+    }
+    if let Some(given) = key
+        && given.value.contains(|c: char| !c.is_ascii_graphic())
+    {
+        report.refuse(&given.source, "not an API key", "ASCII without spaces");
+    }
+    Some(DatadogSettings {
+        api_hostname: base_url(&raw.api_hostname, report)
+            .or_else(|| BaseUrl::parse(API_HOSTNAME).ok())?,
+        key: key.map(|given| Secret::new(given.value.clone())),
+        key_in_query: flag(&raw.datadog_key_in_query, false),
+        flush_max_per_body: NonZeroUsize::new(max)?,
+    })
+}
+
+/// A base URL, if one is given that is not empty.
+pub(super) fn base_url(given: &One<String>, report: &mut Report) -> Option<BaseUrl> {
+    let given = filled(given)?;
+    BaseUrl::parse(&given.value)
+        .map_err(|accepted| report.refuse(&given.source, "not a base URL", accepted))
+        .ok()
+}
+
+/// Where own telemetry goes. The name is resolved when it is used, since it may move.
+pub(super) fn stats_address(given: &One<String>, report: &mut Report) -> Option<String> {
+    let given = filled(given)?;
+    match split_host_port(&given.value) {
+        Ok((host, port)) if !host.is_empty() && port > 0 => return Some(given.value.clone()),
+        Ok(_) => report.refuse(&given.source, "no host or port to send to", "HOST:PORT"),
+        Err(what) => report.refuse(&given.source, what, HOST_PORT),
+    }
+    None
+}
+
+/// `https://PUBLIC_KEY@HOST/PROJECT`, the form Sentry gives out.
+pub(super) fn sentry_dsn(given: &One<String>, report: &mut Report) -> Option<Secret> {
+    let given = filled(given)?;
+    if !is_dsn(&given.value) {
+        report.refuse(&given.source, "not a Sentry DSN", "https://PUBLIC_KEY@HOST/PROJECT");
+        return None;
+    }
+    Some(Secret::new(given.value.clone()))
+}
+
+fn is_dsn(text: &str) -> bool {
+    let Some((user, rest)) = text.split_once("://").and_then(|(_, rest)| rest.split_once('@'))
+    else {
+        return false;
+    };
+    let public_key = user.split(':').next().unwrap_or_default();
+    let project = rest.trim_end_matches('/').rsplit_once('/').map_or("", |(_, project)| project);
+    !public_key.is_empty() && !project.is_empty() && BaseUrl::parse(text).is_ok()
+}

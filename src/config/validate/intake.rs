@@ -1,0 +1,153 @@
+//! Listeners, their limits, and TLS.
+
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+use super::{filled, length, number, threads};
+use crate::config::listen::{Family, HOST_PORT, STATSD_FORMS, StatsdAddress, Wrong, resolve};
+use crate::config::machine::Machine;
+use crate::config::problem::Report;
+use crate::config::raw::Raw;
+use crate::config::reading::Given;
+use crate::config::secret::Secret;
+use crate::config::settings::{IntakeSettings, TlsSettings};
+
+/// Listened on unless any listener is configured: loopback until told otherwise.
+const UDP_ADDRESS: &str = "127.0.0.1:8126";
+
+/// The longest UDP datagram has 65507 bytes and v1.1.0 took TCP lines of 65535, so nothing
+/// that arrived whole at a Veneur is refused here. Costs address space alone: only pages that
+/// datagrams reach are backed by memory.
+const METRIC_MAX_LENGTH: u64 = 65_536;
+const READ_BUFFER_BYTES: u64 = 2 << 20;
+const CONNECTIONS: u64 = 1024;
+
+/// Long, since closing costs an idle client its next line: TCP tells it only then.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
+const IDLE_TIMEOUTS: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUTS: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(300);
+
+const CERTIFICATE_AND_KEY: &str = "tls_certificate and tls_key together";
+const PEM: &str = "PEM text, or the path of a file with it";
+
+/// Everything about receiving.
+pub(super) fn intake(raw: &Raw, machine: &Machine, report: &mut Report) -> IntakeSettings {
+    let listeners = listeners(raw, machine, report);
+    let (max_length, buffer) = (&raw.metric_max_length, &raw.read_buffer_size_bytes);
+    let (idle, handshake) = (&raw.connections_idle_timeout, &raw.connections_handshake_timeout);
+    IntakeSettings {
+        num_readers: threads(&raw.num_readers, machine, report),
+        metric_max_length: number(max_length, 1..=1 << 20, METRIC_MAX_LENGTH, report),
+        read_buffer_bytes: number(buffer, 0..=1 << 30, READ_BUFFER_BYTES, report),
+        tls: tls(raw, &listeners, machine, report),
+        max_connections: number(&raw.connections_max, 1..=65_536, CONNECTIONS, report),
+        idle_timeout: length(idle, &IDLE_TIMEOUTS, IDLE_TIMEOUT, report),
+        handshake_timeout: length(handshake, &HANDSHAKE_TIMEOUTS, HANDSHAKE_TIMEOUT, report),
+        listeners,
+    }
+}
+
+fn listeners(raw: &Raw, machine: &Machine, report: &mut Report) -> Vec<StatsdAddress> {
+    let mut listeners: Vec<StatsdAddress> = Vec::new();
+    let mut add =
+        |given: &Given<String>, parsed: Result<StatsdAddress, Wrong>, accepted| match parsed {
+            Ok(address) if listeners.contains(&address) => {
+                report.warn(&given.source, "listed twice; it is listened on once");
+            }
+            Ok(address) => listeners.push(address),
+            Err(what) => report.refuse(&given.source, what, accepted),
+        };
+    let inet = |given: &Given<String>| resolve(&given.value, Family::Any, machine);
+    if let Some(given) = filled(&raw.udp_address) {
+        add(given, inet(given).map(StatsdAddress::Udp), HOST_PORT);
+    }
+    if let Some(given) = filled(&raw.tcp_address) {
+        add(given, inet(given).map(StatsdAddress::Tcp), HOST_PORT);
+    }
+    let listed = raw.statsd_listen_addresses.as_deref().unwrap_or_default();
+    for given in listed {
+        add(given, StatsdAddress::parse(&given.value, machine), STATSD_FORMS);
+    }
+    if !listeners.is_empty() {
+        return listeners;
+    }
+    match &raw.udp_address {
+        None if filled(&raw.tcp_address).is_none() && listed.is_empty() => {
+            let address = resolve(UDP_ADDRESS, Family::Any, machine);
+            listeners.extend(address.map(StatsdAddress::Udp));
+        }
+        Some(given) if given.value.is_empty() => {
+            report.warn(&given.source, "nothing is listened on: no statsd traffic comes in");
+        }
+        // Something was asked for, and has been reported.
+        None | Some(_) => {}
+    }
+    listeners
+}
+
+fn tls(
+    raw: &Raw,
+    listeners: &[StatsdAddress],
+    machine: &Machine,
+    report: &mut Report,
+) -> Option<TlsSettings> {
+    let certificate = filled(&raw.tls_certificate);
+    let key = filled(&raw.tls_key);
+    let authority = filled(&raw.tls_authority_certificate);
+    for (given, other, name) in [
+        (certificate, key, "tls_key"),
+        (key, certificate, "tls_certificate"),
+        (authority, certificate, "tls_certificate"),
+    ] {
+        if let Some(given) = given
+            && other.is_none()
+            && !report.has_problem_with(name)
+        {
+            report.refuse(&given.source, format!("set without {name}"), CERTIFICATE_AND_KEY);
+        }
+    }
+    let certificate = pem(certificate, "CERTIFICATE", machine, report);
+    let client_authority = pem(authority, "CERTIFICATE", machine, report);
+    let (certificate, key) = (certificate?, pem(key, "PRIVATE KEY", machine, report)?);
+    // An inherited socket may turn out to be a TCP listener.
+    let may_be_tcp = |address: &StatsdAddress| match address {
+        StatsdAddress::Tcp(_) | StatsdAddress::Inherited(_) => true,
+        StatsdAddress::Udp(_) | StatsdAddress::Unixgram(_) | StatsdAddress::UnixStream(_) => false,
+    };
+    if let Some(given) = &raw.tls_certificate
+        && !listeners.iter().any(may_be_tcp)
+    {
+        report.warn(&given.source, "without effect: there is no TCP listener");
+    }
+    Some(TlsSettings { certificate, key: Secret::new(key), client_authority })
+}
+
+/// PEM text with a block of `kind`: the value itself, or what the file it names holds.
+fn pem(
+    given: Option<&Given<String>>,
+    kind: &str,
+    machine: &Machine,
+    report: &mut Report,
+) -> Option<String> {
+    let given = given?;
+    let text = if given.value.contains("-----BEGIN") {
+        given.value.clone()
+    } else {
+        match (machine.read)(Path::new(&given.value)) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(error) => {
+                report.refuse(&given.source, format!("cannot be read: {error}"), PEM);
+                return None;
+            }
+        }
+    };
+    if !text.contains(&format!("{kind}-----")) {
+        report.refuse(&given.source, format!("holds no {kind}"), PEM);
+        return None;
+    }
+    Some(text)
+}
