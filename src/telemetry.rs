@@ -8,5 +8,7 @@ pub mod names;
 pub mod openmetrics;
 pub mod registry;
 pub mod report;
+#[cfg_attr(not(feature = "sentry"), path = "telemetry/sentry/absent.rs")]
+pub mod sentry;
 
 pub use registry::{Observations, Telemetry};

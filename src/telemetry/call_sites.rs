@@ -9,48 +9,65 @@ use std::time::{Duration, Instant};
 use tracing::Metadata;
 use tracing::callsite::Identifier;
 
-/// The call sites that spoke, and what they may still say.
-#[derive(Debug)]
-pub(crate) struct CallSites {
-    per_window: u32,
-    window: Duration,
-    sites: HashMap<Identifier, Site>,
+/// So much in so long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limit {
+    /// How often in each window.
+    pub(crate) per_window: u32,
+    /// Begins with the first use, the next one with the first use after its end.
+    pub(crate) window: Duration,
 }
 
-#[derive(Debug)]
-struct Site {
-    metadata: &'static Metadata<'static>,
-    since: Instant,
-    heard: u32,
+/// How much of a [`Limit`] is used.
+#[derive(Debug, Default)]
+pub(crate) struct Allowance {
+    since: Option<Instant>,
+    used: u32,
     left_out: u64,
 }
 
-impl CallSites {
-    /// Each call site may speak `per_window` times in each `window`.
-    pub(crate) fn new(per_window: u32, window: Duration) -> CallSites {
-        CallSites { per_window, window, sites: HashMap::new() }
-    }
-
-    /// Whether the call site described by `metadata` may speak `now`; counted either way. Its
-    /// first window begins with its first word, the next with the first word after that.
-    pub(crate) fn admit(&mut self, metadata: &'static Metadata<'static>, now: Instant) -> bool {
-        let new = || Site { metadata, since: now, heard: 0, left_out: 0 };
-        let site = self.sites.entry(metadata.callsite()).or_insert_with(new);
-        if now.duration_since(site.since) >= self.window {
-            (site.since, site.heard) = (now, 0);
+impl Allowance {
+    /// Uses it once if that is allowed `now`; counted either way.
+    pub(crate) fn admit(&mut self, limit: Limit, now: Instant) -> bool {
+        if self.since.is_none_or(|since| now.duration_since(since) >= limit.window) {
+            (self.since, self.used) = (Some(now), 0);
         }
-        if site.heard == self.per_window {
-            site.left_out += 1;
+        if self.used == limit.per_window {
+            self.left_out += 1;
             return false;
         }
-        site.heard += 1;
+        self.used += 1;
         true
+    }
+}
+
+/// The call sites that spoke, and what they may still say.
+#[derive(Debug)]
+pub(crate) struct CallSites {
+    limit: Limit,
+    sites: HashMap<Identifier, (&'static Metadata<'static>, Allowance)>,
+}
+
+impl CallSites {
+    /// `limit` holds for each call site.
+    pub(crate) fn new(limit: Limit) -> CallSites {
+        CallSites { limit, sites: HashMap::new() }
+    }
+
+    /// Whether the call site described by `metadata` may speak `now`; counted either way.
+    pub(crate) fn admit(&mut self, metadata: &'static Metadata<'static>, now: Instant) -> bool {
+        let new = || (metadata, Allowance::default());
+        let (_, allowance) = self.sites.entry(metadata.callsite()).or_insert_with(new);
+        allowance.admit(self.limit, now)
     }
 
     /// The call sites that were silenced since the last call, and how often.
     pub(crate) fn take_left_out(&mut self) -> Vec<(&'static Metadata<'static>, u64)> {
-        let silenced = self.sites.values_mut().filter(|site| site.left_out > 0);
-        silenced.map(|site| (site.metadata, std::mem::take(&mut site.left_out))).collect()
+        let silenced = self.sites.values_mut().filter(|(_, allowance)| allowance.left_out > 0);
+        let take = |(site, allowance): &mut (_, Allowance)| {
+            (*site, std::mem::take(&mut allowance.left_out))
+        };
+        silenced.map(take).collect()
     }
 }
 
@@ -70,7 +87,7 @@ mod tests {
 
     #[test]
     fn each_call_site_is_heard_a_few_times_per_window() {
-        let mut sites = CallSites::new(2, Duration::from_secs(10));
+        let mut sites = CallSites::new(Limit { per_window: 2, window: Duration::from_secs(10) });
         let (loud, quiet) = (site!("loud"), site!("quiet"));
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);

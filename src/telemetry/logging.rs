@@ -2,8 +2,8 @@
 //!
 //! Our own lines are shown from `info` on, with `debug: true` from `debug` on; those of
 //! libraries from `warn` on. The level can change while running. A call site is heard at most
-//! [`PER_WINDOW`] times in [`WINDOW`]; what was left out is said once per flush
-//! ([`Logs::report_left_out`]) and counted, so that a flood of bad packets cannot fill a disk.
+//! 20 times in 10 seconds; what was left out is said once per flush ([`Logs::report_left_out`])
+//! and counted, so that a flood of bad packets cannot fill a disk.
 
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,14 +20,11 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::Registry;
 
-use super::call_sites::CallSites;
+use super::call_sites::{CallSites, Limit};
 use super::{Telemetry, names};
 
-/// Lines of one call site in one [`WINDOW`].
-pub const PER_WINDOW: u32 = 20;
-
-/// See [`PER_WINDOW`].
-pub const WINDOW: Duration = Duration::from_secs(10);
+/// Lines of each call site.
+const LIMIT: Limit = Limit { per_window: 20, window: Duration::from_secs(10) };
 
 /// Target of the lines about lines left out; they are never left out themselves.
 const LEFT_OUT_TARGET: &str = "veneur::log";
@@ -52,7 +49,7 @@ pub fn init(debug: bool, reports: Option<ErrorReports>) -> Result<Logs, SetGloba
 
 impl Logs {
     fn new(debug: bool) -> Logs {
-        let sites = Mutex::new(CallSites::new(PER_WINDOW, WINDOW));
+        let sites = Mutex::new(CallSites::new(LIMIT));
         Logs(Arc::new(Gate { debug: AtomicBool::new(debug), sites }))
     }
 
@@ -239,8 +236,8 @@ mod tests {
             }
             tracing::info!("another call site");
             let lines = written.take();
-            assert_eq!(lines.len() as u32, PER_WINDOW + 1);
-            assert!(lines[PER_WINDOW as usize].ends_with("another call site"));
+            assert_eq!(lines.len() as u32, LIMIT.per_window + 1);
+            assert!(lines[LIMIT.per_window as usize].ends_with("another call site"));
             let telemetry = Telemetry::default();
             logs.report_left_out(&telemetry);
             let line = written.take().join("\n");

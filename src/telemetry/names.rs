@@ -218,6 +218,8 @@ metrics! {
     HTTP_CONNECTIONS_CLOSED_TOTAL = "http.connections_closed_total", Counter, One;
     /// Log lines left out because their call site said too much.
     LOG_LEFT_OUT_TOTAL = "log.left_out_total", Counter, One;
+    /// Errors not reported to Sentry because their call site reported too many.
+    SENTRY_LEFT_OUT_TOTAL = "sentry.left_out_total", Counter, One;
 }
 
 #[cfg(test)]
