@@ -78,9 +78,7 @@ fn lines(make: impl Fn(&mut Random) -> String) -> Vec<Vec<u8>> {
 /// Measures `work` on one line after the other.
 fn per_line(bencher: Bencher<'_, '_>, lines: &[Vec<u8>], work: impl Fn(&[u8])) {
     let mut next = lines.iter().map(Vec::as_slice).cycle();
-    bencher
-        .with_inputs(|| next.next().expect("a cycle has no end"))
-        .bench_local_values(work);
+    bencher.with_inputs(|| next.next().expect("a cycle has no end")).bench_local_values(work);
 }
 
 fn parse(line: &[u8]) {

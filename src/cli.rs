@@ -1,1 +1,3 @@
-//! Not written yet.
+//! The subcommands of `veneur`, one file each.
+
+pub mod explain;

@@ -1,0 +1,174 @@
+//! `veneur explain`: how the daemon reads a line, by the daemon's own parser.
+//!
+//! For people it takes lines as arguments and tells what they become, or why they are refused
+//! ([`people`]). For programs it takes datagrams as JSON lines and answers in JSON ([`json`]).
+
+mod json;
+mod people;
+
+use std::ffi::OsString;
+use std::io::{self, BufRead, Write};
+use std::os::unix::ffi::OsStringExt;
+use std::process::ExitCode;
+
+use lexopt::prelude::*;
+
+pub use json::explain_json;
+
+use crate::model::{Scope, tags, text};
+
+/// What `veneur explain --help` prints.
+pub const USAGE: &str = "\
+usage: veneur explain LINE...
+       veneur explain --json < PACKETS
+
+Shows how the daemon reads what a client sends: what a line becomes at flush, in which
+series, on a local and on a global node; or why it is refused, and where.
+
+  LINE                 a metric, event or service check, as 'page.views:1|c|#env:prod'
+  --json               read {\"packet\": TEXT} or {\"packet_b64\": BASE64} lines, one datagram
+                       each, from standard input, and answer each with a line of JSON
+  --dialect dogstatsd  how to read them; dogstatsd is the only dialect
+
+Exits with 1 if a line is refused, or with --json if an input line is not as above.
+";
+
+/// What came of it, as the exit code tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything was accepted.
+    Accepted,
+    /// A line was refused; with `--json`, an input line was malformed.
+    Refused,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> ExitCode {
+        match outcome {
+            Outcome::Accepted => ExitCode::SUCCESS,
+            Outcome::Refused => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// Why nothing, or not everything, could be explained.
+#[derive(Debug, thiserror::Error)]
+pub enum ExplainError {
+    /// The command line is wrong.
+    #[error("{0}; see veneur explain --help")]
+    Usage(#[from] lexopt::Error),
+    /// Input ended or output closed early.
+    #[error("cannot go on: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// What the command line asks for.
+enum Request {
+    Help,
+    Json,
+    Lines(Vec<OsString>),
+}
+
+/// Runs the subcommand; `args` holds what follows the word `explain`.
+///
+/// # Errors
+/// On a wrong command line, and if `input` or `output` fails.
+pub fn run(
+    args: &mut lexopt::Parser,
+    input: impl BufRead,
+    mut output: impl Write,
+) -> Result<Outcome, ExplainError> {
+    match read_args(args)? {
+        Request::Help => {
+            output.write_all(USAGE.as_bytes())?;
+            Ok(Outcome::Accepted)
+        }
+        Request::Json => Ok(json::answer(input, output)?),
+        Request::Lines(lines) => {
+            let mut outcome = Outcome::Accepted;
+            for (index, line) in lines.into_iter().enumerate() {
+                if index > 0 {
+                    writeln!(output)?;
+                }
+                let (text, one) = people::explain(&line.into_vec());
+                output.write_all(text.as_bytes())?;
+                outcome = if one == Outcome::Refused { one } else { outcome };
+            }
+            Ok(outcome)
+        }
+    }
+}
+
+fn read_args(args: &mut lexopt::Parser) -> Result<Request, lexopt::Error> {
+    let mut json = false;
+    let mut lines = Vec::new();
+    while let Some(arg) = args.next()? {
+        match arg {
+            Long("json") => json = true,
+            Long("dialect") => {
+                let dialect = args.value()?;
+                if dialect != "dogstatsd" {
+                    let shown = dialect.display();
+                    return Err(format!("dialect {shown} is not known, dogstatsd is").into());
+                }
+            }
+            Short('h') | Long("help") => return Ok(Request::Help),
+            Value(line) => lines.push(line),
+            other => return Err(other.unexpected()),
+        }
+    }
+    match (json, lines.is_empty()) {
+        (true, true) => Ok(Request::Json),
+        (true, false) => Err("with --json, packets come from standard input".into()),
+        (false, false) => Ok(Request::Lines(lines)),
+        (false, true) => Err("there is no line to explain".into()),
+    }
+}
+
+/// The tags in the order given, without the one that asks for a scope; and that scope.
+fn tags_and_scope(section: &[u8]) -> (Vec<String>, Scope) {
+    let section = text::lossy(section);
+    let (scope, place) = tags::scope_of(&section);
+    let others = tags::split(&section).enumerate().filter(|(index, _)| Some(*index) != place);
+    (others.map(|(_, tag)| tag.to_owned()).collect(), scope)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run_with(args: &[&str], input: &str) -> Result<(String, Outcome), String> {
+        let mut output = Vec::new();
+        let mut args = lexopt::Parser::from_args(args);
+        let outcome = run(&mut args, input.as_bytes(), &mut output).map_err(|e| e.to_string())?;
+        Ok((String::from_utf8(output).expect("output is text"), outcome))
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_told_in_a_sentence() {
+        for (args, error) in [
+            (&[][..], "there is no line to explain"),
+            (&["--json", "a:1|c"], "with --json, packets come from standard input"),
+            (&["--dialect", "etsy", "a:1|c"], "dialect etsy is not known, dogstatsd is"),
+            (&["--jsn"], "invalid option '--jsn'"),
+        ] {
+            let expected = format!("{error}; see veneur explain --help");
+            assert_eq!(run_with(args, ""), Err(expected), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn lines_are_explained_one_by_one_and_a_refused_one_decides_the_exit_code() {
+        let (text, outcome) = run_with(&["a:1|x", "b:1|c"], "").expect("both can be explained");
+        assert_eq!(outcome, Outcome::Refused);
+        assert!(text.contains("unknown_type") && text.contains("\n\ncounter b\n"), "{text}");
+
+        let (_, outcome) = run_with(&["--dialect=dogstatsd", "b:1|c"], "").expect("a good line");
+        assert_eq!(outcome, Outcome::Accepted);
+    }
+
+    #[test]
+    fn help_is_printed_on_request() {
+        assert_eq!(run_with(&["--help"], ""), Ok((USAGE.to_owned(), Outcome::Accepted)));
+    }
+}
