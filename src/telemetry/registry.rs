@@ -8,9 +8,9 @@
 //! ([`Telemetry::take_changes`], written as DogStatsD by `telemetry::report`), and `/metrics`
 //! looks at everything since the start ([`Telemetry::totals`]). Neither disturbs the other.
 //!
-//! The name decides what a family of series is ([`names`]; for a name not listed there the first
-//! call does). A call of another kind is a programming error: a panic in debug builds, ignored
-//! otherwise.
+//! The name decides what a family of series is ([`names`]). A name that is not listed there, or a
+//! call of another kind, is a programming error: a panic in debug builds; otherwise the first
+//! call decides and one of another kind is ignored.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -35,7 +35,7 @@ impl Telemetry {
     /// report: a monitor sees a zero and not a gap.
     pub fn count(&self, name: &'static str, tags: &str, n: u64) {
         match self.lock().family(name, Kind::Counter) {
-            Family::Counters(series) => at(series, tags).total += n,
+            Family::Counters(series) => at(series, tags).counted += n,
             family => family.refuse(name),
         }
     }
@@ -113,8 +113,8 @@ pub struct Observations {
 
 impl Observations {
     /// A count since the start, which never falls. Several of one name and tags (one per thread)
-    /// add up. Leave out what never happened if it would only be noise: what was told once is
-    /// reported for good.
+    /// add up, and are added to what [`Telemetry::count`] counted. Leave out what never happened
+    /// if it would only be noise: what was told once is reported for good.
     pub fn counter(&mut self, name: &'static str, tags: &str, total: u64) {
         *self.counters.entry((name, tags.into())).or_default() += total;
     }
@@ -189,8 +189,15 @@ impl Family {
 
 #[derive(Default)]
 struct Counter {
-    total: u64,
+    counted: u64,
+    observed: u64,
     reported: u64,
+}
+
+impl Counter {
+    fn total(&self) -> u64 {
+        self.counted + self.observed
+    }
 }
 
 #[derive(Default)]
@@ -214,10 +221,9 @@ struct Registry {
 
 impl Registry {
     fn family(&mut self, name: &'static str, kind: Kind) -> &mut Family {
-        debug_assert!(
-            names::find(name).is_none_or(|metric| metric.kind == kind),
-            "own metric {name} is no {kind:?}"
-        );
+        let listed = names::find(name);
+        debug_assert!(listed.is_some() || cfg!(test), "own metric {name} is not listed");
+        debug_assert!(listed.is_none_or(|it| it.kind == kind), "own metric {name} is no {kind:?}");
         self.families.entry(name).or_insert_with(|| Family::new(kind))
     }
 
@@ -227,7 +233,7 @@ impl Registry {
                 Family::Counters(series) => {
                     // Two readers may ask at once and arrive here in the other order.
                     let counter = at(series, &tags);
-                    counter.total = counter.total.max(total);
+                    counter.observed = counter.observed.max(total);
                 }
                 family => family.refuse(name),
             }
@@ -251,8 +257,8 @@ impl Registry {
             match family {
                 Family::Counters(series) => {
                     for (tags, counter) in series {
-                        push(tags, Change::Count(counter.total - counter.reported));
-                        counter.reported = counter.total;
+                        push(tags, Change::Count(counter.total() - counter.reported));
+                        counter.reported = counter.total();
                     }
                 }
                 Family::Gauges(series) => {
@@ -289,7 +295,7 @@ impl Registry {
             };
             match family {
                 Family::Counters(series) => {
-                    series.iter().for_each(|(tags, it)| push(tags, Total::Count(it.total)));
+                    series.iter().for_each(|(tags, it)| push(tags, Total::Count(it.total())));
                 }
                 Family::Gauges(series) => {
                     series.iter().for_each(|(tags, it)| push(tags, Total::Gauge(it.value)));
@@ -381,8 +387,9 @@ mod tests {
         let expected = [(name("p#t:1"), Change::Count(8)), (name("q#"), Change::Gauge(9.0))];
         assert_eq!(changes(&telemetry), expected);
         packets.store(5, Ordering::Relaxed);
-        assert_eq!(telemetry.totals()[0].value, Total::Count(10));
-        assert_eq!(changes(&telemetry)[0], (name("p#t:1"), Change::Count(2)));
+        telemetry.count("p", "t:1", 100);
+        assert_eq!(telemetry.totals()[0].value, Total::Count(110));
+        assert_eq!(changes(&telemetry)[0], (name("p#t:1"), Change::Count(102)));
     }
 
     #[test]
