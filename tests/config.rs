@@ -130,6 +130,17 @@ fn the_example_shows_the_true_defaults_of_the_datadog_sink_too() {
     assert!(!datadog.key_in_query);
 }
 
+/// Go's zero values, of which files printed by Veneur 14 are full.
+#[test]
+fn what_is_empty_or_zero_is_as_if_it_were_not_there() {
+    let zeros = "num_workers: 0\nnum_readers: 0\nmetric_max_length: 0\nflush_max_per_body: 0\n\
+                 read_buffer_size_bytes: 0\nhostname: ''\ntags: ['']\naggregates: []\n\
+                 statsd_listen_addresses: []\ntls_key: ''\nforward_address: ''\nkey: ''\n\
+                 datadog_api_key: ''\nstats_address: ''\nsentry_dsn: ''\nkafka_broker: ''\n";
+    let loaded = parse(zeros).expect("nothing in it is wrong");
+    assert_eq!(loaded, parse("").expect("nor in nothing"));
+}
+
 #[test]
 fn all_problems_of_a_file_are_listed_at_once() {
     let bad = include_str!("config/bad.yaml");
@@ -260,7 +271,7 @@ fn strictness_makes_unknown_and_repeated_keys_problems() {
     assert_eq!(
         strict.to_string(),
         "v.yaml:1: colour: unknown key, it has no effect\n\
-         v.yaml:3: interval: the same setting as interval (v.yaml:2); this one counts"
+         v.yaml:3: interval: given again after interval (v.yaml:2); this one counts"
     );
 }
 

@@ -20,8 +20,20 @@ pub(super) struct Reader<'a> {
     pub(super) report: &'a mut Report,
     /// Whether unknown and repeated keys are problems.
     strict: bool,
-    /// The keys this origin has given, each with the name used and its place.
-    seen: Vec<(&'static str, &'static str, Place)>,
+    /// What this origin has given.
+    seen: Vec<Seen>,
+}
+
+/// A key that was given.
+struct Seen {
+    /// What it is.
+    row: &'static Row,
+    /// The name it was written by.
+    key: &'static str,
+    /// Where.
+    place: Place,
+    /// Whether its value asked for nothing.
+    is_off: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -59,6 +71,7 @@ impl<'a> Reader<'a> {
                     let source = Source { place, key: section, shown: None };
                     self.report.refuse(&source, "not a mapping", keys_of(section));
                 }
+                (None, _) if node.is_off() && unknown::is_foreign(&name) => {}
                 (None, _) => {
                     let what = unknown::remark(&name, names().map(|(_, name)| name));
                     let name = name.escape_debug().take(MOST_OF_A_NAME).collect();
@@ -73,20 +86,31 @@ impl<'a> Reader<'a> {
         if node.value == Value::Null {
             return;
         }
+        let is_off = node.is_off();
+        if let Some(first) = self.seen.iter().rev().find(|seen| seen.row.name == row.name) {
+            let is_alias = first.key != key;
+            // Veneur's own examples set one name of a key and leave the other empty.
+            if is_alias && is_off {
+                return;
+            }
+            if !(is_alias && first.is_off) {
+                let what =
+                    format!("given again after {} ({}); this one counts", first.key, first.place);
+                self.doubt(Problem {
+                    key: Some(key.to_owned()),
+                    ..Problem::new(place.clone(), what)
+                });
+            }
+        }
         let mut read = Reading { row, key, place: place.clone(), node, report: self.report };
         (row.set)(self.raw, &mut read);
         if let Some(feature) = row.later
-            && !read.is_off()
+            && !is_off
         {
             let source = read.source();
             self.report.warn(&source, format!("this build has no {feature} yet; it has no effect"));
         }
-        if let Some((_, first, at)) = self.seen.iter().find(|(name, ..)| *name == row.name) {
-            let what = format!("the same setting as {first} ({at}); this one counts");
-            let key = Some(key.to_owned());
-            self.doubt(Problem { key, ..Problem::new(place.clone(), what) });
-        }
-        self.seen.push((row.name, key, place));
+        self.seen.push(Seen { row, key, place, is_off });
     }
 
     /// A problem if strict, else a warning.
@@ -163,7 +187,7 @@ mod tests {
         let expected = [
             "v.yaml:1: intervall: unknown key, it has no effect; did you mean interval?",
             "v.yaml:3: http.confg: unknown key, it has no effect; did you mean http.config?",
-            "v.yaml:4: kafka_broker: a key of Veneur 14 that this build does not have; it has no \
+            "v.yaml:4: kafka_broker: a key of Veneur that this build does not have; it has no \
              effect",
         ];
         let (_, report) = read(text, false);
@@ -179,11 +203,29 @@ mod tests {
         assert_eq!(raw.key.map(|given| given.value).as_deref(), Some("b"));
         assert_eq!(raw.interval.map(|given| given.value), Some(Duration::from_secs(2)));
         let expected = [
-            "v.yaml:3: datadog_api_key: the same setting as key (v.yaml:1); this one counts",
-            "v.yaml:4: interval: the same setting as interval (v.yaml:2); this one counts",
+            "v.yaml:3: datadog_api_key: given again after key (v.yaml:1); this one counts",
+            "v.yaml:4: interval: given again after interval (v.yaml:2); this one counts",
         ];
         assert_eq!(lines(&report.warnings), expected);
         assert_eq!(lines(&read("debug: 1\ndebug: 1", true).1.problems).len(), 1);
+    }
+
+    #[test]
+    fn an_empty_alias_does_not_count_against_the_name_that_is_set() {
+        for text in ["datadog_api_key: a\nkey: ''\n", "key: ''\ndatadog_api_key: a\n"] {
+            let (raw, report) = read(text, true);
+            assert_eq!(raw.key.map(|given| given.value).as_deref(), Some("a"), "{text}");
+            assert_eq!(lines(&report.problems), [""; 0]);
+        }
+        let (raw, _) = read("key: a\nkey: ''\n", false);
+        assert_eq!(raw.key.map(|given| given.value).as_deref(), Some(""));
+    }
+
+    #[test]
+    fn foreign_keys_that_ask_for_nothing_are_not_remarked_on() {
+        let (_, report) = read("features: {a: false}\nkafka_broker: ''\nsources: []\n", true);
+        assert_eq!(lines(&report.problems), [""; 0]);
+        assert_eq!(lines(&read("colour: ''", true).1.problems).len(), 1);
     }
 
     #[test]

@@ -168,16 +168,6 @@ impl Reading<'_> {
         };
         Source { place: self.place.clone(), key: self.key, shown }
     }
-
-    /// Whether nothing is asked for: no value, or one that means off.
-    pub(super) fn is_off(&self) -> bool {
-        match &self.node.value {
-            Value::Null => true,
-            Value::Text(text) => text.is_empty() || text == "0" || bool::read(text) == Ok(false),
-            Value::List(items) => items.is_empty(),
-            Value::Map(entries) => entries.is_empty(),
-        }
-    }
 }
 
 impl Quote {

@@ -27,6 +27,19 @@ pub(super) struct Node {
     pub(super) value: Value,
 }
 
+impl Node {
+    /// Whether it asks for nothing: no value, an empty one, 0 or false, or only such items.
+    /// Files that tools print are full of these.
+    pub(super) fn is_off(&self) -> bool {
+        match &self.value {
+            Value::Null => true,
+            Value::Text(text) => matches!(text.as_str(), "" | "0" | "0s" | "false" | "no" | "off"),
+            Value::List(items) => items.iter().all(Node::is_off),
+            Value::Map(entries) => entries.iter().all(|entry| entry.node.is_off()),
+        }
+    }
+}
+
 /// What a YAML node holds.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
@@ -258,6 +271,20 @@ mod tests {
         ] {
             let node = parse(text).expect(text);
             assert_eq!(shown(&node), tree, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_asks_for_nothing_is_off() {
+        for (text, off) in [
+            ("", true),
+            ("{a: '', b: 0, c: false, d: 0s, e: ~}", true),
+            ("[[], {}, {a: {b: []}}, '']", true),
+            ("{a: '', b: 1}", false),
+            ("[0, [x]]", false),
+            ("true", false),
+        ] {
+            assert_eq!(parse(text).expect(text).is_off(), off, "{text}");
         }
     }
 

@@ -1,16 +1,17 @@
 //! What to say about a key that is not known.
 
-/// Keys of Veneur 14 whose features are not ours: without this list the nearest known name
+/// Keys of later Veneurs whose features are not ours: without this list the nearest known name
 /// would be bad advice (`grpc_address` is no misspelt `http_address`).
 ///
-/// Source: example.yaml of Veneur 14.2.0.
-const VENEUR_14: [&str; 37] = [
+/// Source: the example.yaml of Veneur 2.0 to 14.2.0.
+const FOREIGN: [&str; 39] = [
     "block_profile_rate",
     "count_unique_timeseries",
     "datadog_exclude_tags_prefix_by_prefix_metric",
     "datadog_metric_name_prefix_drops",
     "datadog_span_buffer_size",
     "debug_ingested_spans",
+    "diagnostics_metrics_enabled",
     "falconer_address",
     "features",
     "flush_file",
@@ -26,6 +27,7 @@ const VENEUR_14: [&str; 37] = [
     "sources",
     "span_channel_capacity",
     "span_sinks",
+    "ssf_address",
     "ssf_buffer_size",
     "ssf_listen_addresses",
     "tags_exclude",
@@ -47,8 +49,8 @@ const VENEUR_14: [&str; 37] = [
 
 /// What to say about `written`, which is none of `names`.
 pub(super) fn remark<'a>(written: &str, names: impl Iterator<Item = &'a str>) -> String {
-    if is_veneur_14(written) {
-        return "a key of Veneur 14 that this build does not have; it has no effect".to_owned();
+    if is_foreign(written) {
+        return "a key of Veneur that this build does not have; it has no effect".to_owned();
     }
     match nearest(written, names) {
         Some(name) => format!("unknown key, it has no effect; did you mean {name}?"),
@@ -56,9 +58,10 @@ pub(super) fn remark<'a>(written: &str, names: impl Iterator<Item = &'a str>) ->
     }
 }
 
-fn is_veneur_14(written: &str) -> bool {
+/// Whether `written` is a key of a Veneur, and none of ours.
+pub(super) fn is_foreign(written: &str) -> bool {
     let top = written.split('.').next().unwrap_or(written);
-    VENEUR_14.iter().any(|name| top == *name || name.ends_with('_') && top.starts_with(name))
+    FOREIGN.iter().any(|name| top == *name || name.ends_with('_') && top.starts_with(name))
 }
 
 /// The name of `names` nearest to `written`, if it is near enough to be meant: at most a third
@@ -114,11 +117,11 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_veneur_14_are_known_to_be_foreign() {
+    fn keys_of_later_veneurs_are_known_to_be_foreign() {
         let names = || ["http_address", "sources_of_joy"].into_iter();
         for written in ["grpc_address", "features.proxy_protocol", "kafka_broker", "sources"] {
             let remark = remark(written, names());
-            assert!(remark.starts_with("a key of Veneur 14"), "{written}: {remark}");
+            assert!(remark.starts_with("a key of Veneur "), "{written}: {remark}");
         }
         assert_eq!(
             remark("htp_address", names()),

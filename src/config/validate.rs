@@ -61,7 +61,8 @@ fn flag(given: &One<bool>, default: bool) -> bool {
     given.as_ref().map_or(default, |given| given.value)
 }
 
-/// A number within `range`, or `default` if none is given.
+/// A number within `range`, or `default` if none is given. As in Veneur 14, 0 is none unless it
+/// is within the range.
 fn number(
     given: &One<u64>,
     range: RangeInclusive<u64>,
@@ -69,13 +70,13 @@ fn number(
     report: &mut Report,
 ) -> usize {
     let value = match given {
-        Some(given) if !range.contains(&given.value) => {
+        Some(given) if range.contains(&given.value) => given.value,
+        Some(given) if given.value > 0 => {
             let accepted = format!("{} to {}", range.start(), range.end());
             report.refuse(&given.source, "out of range", accepted);
             default
         }
-        Some(given) => given.value,
-        None => default,
+        Some(_) | None => default,
     };
     usize::try_from(value).unwrap_or(usize::MAX)
 }
@@ -145,8 +146,10 @@ fn hostname(
 
 fn tags(given: &Many<String>, report: &mut Report) -> Vec<String> {
     let mut tags = Vec::new();
-    for tag in given.as_deref().unwrap_or_default() {
-        if tag.value.is_empty() || tag.value.contains([',', '|', '\n']) {
+    // Veneur's examples list one empty tag where none is meant.
+    let given = given.as_deref().unwrap_or_default().iter().filter(|tag| !tag.value.is_empty());
+    for tag in given {
+        if tag.value.contains([',', '|', '\n']) {
             report.refuse(&tag.source, "not one tag", "key:value or a word, without , and |");
         }
         tags.push(tag.value.clone());

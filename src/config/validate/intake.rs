@@ -42,7 +42,7 @@ pub(super) fn intake(raw: &Raw, machine: &Machine, report: &mut Report) -> Intak
     IntakeSettings {
         num_readers: threads(&raw.num_readers, machine, report),
         metric_max_length: number(max_length, 1..=1 << 20, METRIC_MAX_LENGTH, report),
-        read_buffer_bytes: number(buffer, 0..=1 << 30, READ_BUFFER_BYTES, report),
+        read_buffer_bytes: number(buffer, 4096..=1 << 30, READ_BUFFER_BYTES, report),
         tls: tls(raw, &listeners, machine, report),
         max_connections: number(&raw.connections_max, 1..=65_536, CONNECTIONS, report),
         idle_timeout: length(idle, &IDLE_TIMEOUTS, IDLE_TIMEOUT, report),
