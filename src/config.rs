@@ -32,6 +32,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use machine::Machine;
+use problem::Report;
 use raw::Raw;
 use reader::Reader;
 use tree::Malformed;
@@ -68,11 +69,10 @@ pub fn load(
         return parse("built-in", "", environment, strict, &machine);
     };
     let name = path.display().to_string();
-    let unreadable =
-        |what: String| Problems(vec![Problem::new(Place::File(name.as_str().into()), what)]);
+    let unreadable = |what: &str| Problem::new(Place::File(name.as_str().into()), what);
     let bytes =
-        (machine.read)(path).map_err(|error| unreadable(format!("cannot be read: {error}")))?;
-    let text = String::from_utf8(bytes).map_err(|_| unreadable("not UTF-8".to_owned()))?;
+        (machine.read)(path).map_err(|error| unreadable(&format!("cannot be read: {error}")))?;
+    let text = String::from_utf8(bytes).map_err(|_| unreadable("not UTF-8"))?;
     parse(&name, &text, environment, strict, &machine)
 }
 
@@ -89,7 +89,7 @@ pub fn parse(
 ) -> Result<Loaded, Problems> {
     let name: Arc<str> = name.into();
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
-    let mut report = problem::Report::default();
+    let mut report = Report::default();
     let mut raw = Raw::default();
     match tree::parse(text) {
         Ok(root) => Reader::new(&mut raw, &mut report, strict).file(&root, &name),
@@ -100,10 +100,11 @@ pub fn parse(
     }
     overlay::lay(&mut Reader::new(&mut raw, &mut report, strict), environment);
     let settings = validate::settings(&raw, machine, &mut report);
-    report.problems.sort();
-    report.warnings.sort();
-    if report.problems.is_empty() {
-        return Ok(Loaded { settings, warnings: report.warnings });
+    let Report { mut problems, mut warnings } = report;
+    problems.sort();
+    warnings.sort();
+    if problems.is_empty() {
+        return Ok(Loaded { settings, warnings });
     }
-    Err(Problems(report.problems))
+    Err(Problems { problems, warnings })
 }

@@ -53,10 +53,6 @@ fn warnings(text: &str) -> Vec<String> {
     loaded.warnings.iter().map(Problem::to_string).collect()
 }
 
-fn refusal(text: &str) -> String {
-    parse(text).expect_err(text).to_string()
-}
-
 /// The cases of a table: lines of YAML, then `=> ` and what is said about them.
 fn cases(table: &str) -> Vec<(String, &str)> {
     let mut cases = Vec::new();
@@ -158,7 +154,7 @@ fn all_problems_of_a_file_are_listed_at_once() {
 #[test]
 fn a_value_is_refused_with_a_sentence() {
     for (text, sentence) in cases(include_str!("config/refused.txt")) {
-        let refused = refusal(&text);
+        let refused = parse(&text).expect_err(&text).problems[0].to_string();
         let (place, said) = refused.split_once(": ").expect("the place is before the first colon");
         assert_eq!(said, sentence, "{text}");
         assert!(place.starts_with("v.yaml:"), "{place}");
@@ -271,7 +267,9 @@ fn strictness_makes_unknown_and_repeated_keys_problems() {
     assert_eq!(
         strict.to_string(),
         "v.yaml:1: colour: unknown key, it has no effect\n\
-         v.yaml:3: interval: given again after interval (v.yaml:2); this one counts"
+         v.yaml:3: interval: given again after interval (v.yaml:2); this one counts\n\
+         warning: v.yaml:4: flush_on_shutdown: \"false\": the open interval is always flushed on \
+         shutdown"
     );
 }
 
@@ -307,7 +305,7 @@ fn a_file_that_cannot_be_used_is_one_sentence() {
         let began = Instant::now();
         let error = config::load(Some(&path), [], false).expect_err("no such file can be used");
         assert!(began.elapsed() < Duration::from_secs(10), "{path:?}");
-        let [problem] = &error.0[..] else { panic!("one sentence, not {error}") };
+        let [problem] = &error.problems[..] else { panic!("one sentence, not {error}") };
         let said = Problem { place: config::Place::BuiltIn, ..problem.clone() }.to_string();
         assert_eq!(said, format!("built-in default: {sentence}"), "{path:?}");
         assert!(problem.place.to_string().starts_with(&path.display().to_string()));
@@ -410,7 +408,7 @@ proptest! {
                 let again = parse(&shown);
                 prop_assert!(again.is_ok() || shown.contains("REDACTED"), "{}\n{:?}", shown, again);
             }
-            Err(problems) => prop_assert!(!problems.0.is_empty()),
+            Err(problems) => prop_assert!(!problems.problems.is_empty()),
         }
     }
 }

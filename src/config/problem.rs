@@ -81,10 +81,31 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that keeps a configuration from being used: at least one problem, a line each.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", self.0.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n"))]
-pub struct Problems(pub Vec<Problem>);
+/// Why a configuration cannot be used, a line each; then the warnings, which may explain it (a
+/// misspelt key leaves another one without its companion).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Problems {
+    /// What keeps it from being used: at least one.
+    pub problems: Vec<Problem>,
+    /// What its writer should know besides.
+    pub warnings: Vec<Problem>,
+}
+
+impl std::error::Error for Problems {}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let problems = self.problems.iter().map(Problem::to_string);
+        let warnings = self.warnings.iter().map(|warning| format!("warning: {warning}"));
+        f.write_str(&problems.chain(warnings).collect::<Vec<_>>().join("\n"))
+    }
+}
+
+impl From<Problem> for Problems {
+    fn from(problem: Problem) -> Problems {
+        Problems { problems: vec![problem], warnings: Vec::new() }
+    }
+}
 
 /// Collects problems and warnings while a configuration is read.
 #[derive(Debug, Default)]
@@ -163,7 +184,7 @@ mod tests {
         );
         let whole = Problem::new(Place::File("veneur.yaml".into()), "cannot be read");
         assert_eq!(whole.to_string(), "veneur.yaml: cannot be read");
-        let both = Problems(vec![whole, problem]).to_string();
-        assert_eq!(both.lines().count(), 2);
+        let both = Problems { problems: vec![problem], warnings: vec![whole] }.to_string();
+        assert_eq!(both.lines().last(), Some("warning: veneur.yaml: cannot be read"));
     }
 }
