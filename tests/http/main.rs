@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use veneur::config::{self, machine::Machine};
 use veneur::http::{self, ConfigFormat, HttpState, Limits};
 use veneur::model::Phase;
 use veneur::telemetry::{Telemetry, names};
@@ -151,6 +152,33 @@ async fn ready_follows_the_phase() {
         assert_eq!(server.request("GET", "/ready").await.summary(), (status, body));
         assert_eq!(server.request("GET", "/healthcheck").await.status, 200, "alive all along");
     }
+}
+
+#[tokio::test]
+async fn the_configuration_pages_show_no_secret() {
+    let text = "key: hunter2\nsentry_dsn: https://hunter2@example.com/1\n\
+                forward_address: http://user:hunter2@example.com\nhostname: web-1\n";
+    let settings = config::parse("test", text, [], false, &Machine::this())
+        .unwrap_or_else(|problems| panic!("{problems}"))
+        .settings;
+    let server = Server::with(Limits::default(), |state| {
+        let show = move |format| match format {
+            ConfigFormat::Json => settings.effective_json(),
+            ConfigFormat::Yaml => settings.effective_yaml(),
+        };
+        http::router(HttpState { config: Some(Arc::new(show)), ..state })
+    })
+    .await;
+    for (path, content_type) in
+        [("/config/json", "application/json"), ("/config/yaml", "application/yaml")]
+    {
+        let page = server.request("GET", path).await;
+        assert!(page.headers.contains(content_type), "{page:?}");
+        assert!(page.body.contains("web-1") && page.body.contains("REDACTED"), "{page:?}");
+        assert!(!page.body.contains("hunter2"), "{page:?}");
+    }
+    let json = server.request("GET", "/config/json").await.body;
+    serde_json::from_str::<serde_json::Value>(&json).expect("it is JSON");
 }
 
 #[tokio::test]
