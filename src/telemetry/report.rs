@@ -123,6 +123,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::protocol::dogstatsd::{self, Message};
+    use crate::telemetry::names::{self, Kind};
 
     fn lines(telemetry: &Telemetry, common_tags: &[&str]) -> Vec<String> {
         let common_tags: Vec<String> = common_tags.iter().map(|&tag| tag.to_owned()).collect();
@@ -167,6 +169,29 @@ mod tests {
         let lines = lines(&telemetry, &[]);
         assert_eq!(lines.len(), 256);
         assert_eq!(lines[1], "veneur.a.b_ns:4|ms|@0.25|#veneurlocalonly");
+    }
+
+    #[test]
+    fn our_own_parser_reads_every_line() {
+        let telemetry = Telemetry::default();
+        for metric in names::ALL {
+            match metric.kind {
+                Kind::Counter => telemetry.count(metric.name, "cause:503", u64::MAX),
+                Kind::Gauge => telemetry.gauge(metric.name, "", -1e-9),
+                Kind::Duration => telemetry.duration(metric.name, "", Duration::MAX),
+                Kind::Amount => (0..1000).for_each(|n| {
+                    telemetry.histogram(metric.name, "", f64::from(n) / 3.0);
+                }),
+            }
+        }
+        for line in lines(&telemetry, &["env:prod"]) {
+            let Ok(Message::Metric(read)) = dogstatsd::parse(line.as_bytes()) else {
+                panic!("{line}");
+            };
+            assert!(read.name.starts_with(b"veneur."), "{line}");
+            assert!(read.tags.starts_with(b"env:prod,veneurlocalonly"), "{line}");
+            assert_eq!(read.unknown_sections, 0, "{line}");
+        }
     }
 
     #[test]
