@@ -193,6 +193,10 @@ fn any_listener_replaces_the_default_one() {
             vec!["udp://[::]:1", "tcp://[::]:2", "unix:///v"],
         ),
         ("statsd_listen_addresses: []", vec!["udp://127.0.0.1:8126"]),
+        (
+            "statsd_listen_addresses: ['udp4://:0', 'udp4://:0']",
+            vec!["udp://0.0.0.0:0", "udp://0.0.0.0:0"],
+        ),
         ("udp_address: ''\ntcp_address: :2", vec!["tcp://[::]:2"]),
         ("udp_address: ''", vec![]),
     ] {

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use super::{filled, flag, number};
-use crate::config::listen::{HOST_PORT, HTTP_FORMS, HttpAddress, split_host_port};
+use crate::config::listen::{HTTP_FORMS, HttpAddress, split_host_port};
 use crate::config::machine::Machine;
 use crate::config::problem::Report;
 use crate::config::raw::{One, Raw};
@@ -70,11 +70,12 @@ pub(super) fn base_url(given: &One<String>, report: &mut Report) -> Option<BaseU
 /// Where own telemetry goes. The name is resolved when it is used, since it may move.
 pub(super) fn stats_address(given: &One<String>, report: &mut Report) -> Option<String> {
     let given = filled(given)?;
-    match split_host_port(&given.value) {
+    let what = match split_host_port(&given.value) {
         Ok((host, port)) if !host.is_empty() && port > 0 => return Some(given.value.clone()),
-        Ok(_) => report.refuse(&given.source, "no host or port to send to", "HOST:PORT"),
-        Err(what) => report.refuse(&given.source, what, HOST_PORT),
-    }
+        Ok(_) => "no host or port to send to".to_owned(),
+        Err(what) => what,
+    };
+    report.refuse(&given.source, what, "HOST:PORT or [IPV6]:PORT");
     None
 }
 

@@ -55,7 +55,7 @@ fn listeners(raw: &Raw, machine: &Machine, report: &mut Report) -> Vec<StatsdAdd
     let mut listeners: Vec<StatsdAddress> = Vec::new();
     let mut add =
         |given: &Given<String>, parsed: Result<StatsdAddress, Wrong>, accepted| match parsed {
-            Ok(address) if listeners.contains(&address) => {
+            Ok(address) if listeners.contains(&address) && !is_any_port(&address) => {
                 report.warn(&given.source, "listed twice; it is listened on once");
             }
             Ok(address) => listeners.push(address),
@@ -87,6 +87,16 @@ fn listeners(raw: &Raw, machine: &Machine, report: &mut Report) -> Vec<StatsdAdd
         None | Some(_) => {}
     }
     listeners
+}
+
+/// Whether the kernel chooses the port: then the same address twice means two listeners.
+fn is_any_port(address: &StatsdAddress) -> bool {
+    match address {
+        StatsdAddress::Udp(address) | StatsdAddress::Tcp(address) => address.port() == 0,
+        StatsdAddress::Unixgram(_) | StatsdAddress::UnixStream(_) | StatsdAddress::Inherited(_) => {
+            false
+        }
+    }
 }
 
 fn tls(
