@@ -61,7 +61,7 @@ impl Settings {
 pub struct IntakeSettings {
     /// All listeners, in the order configured.
     pub listeners: Vec<StatsdAddress>,
-    /// Sockets, each with a thread, per UDP and unixgram address.
+    /// Sockets, each with a thread, per UDP address.
     pub num_readers: NonZeroUsize,
     /// Longest datagram, stream line or frame; a longer one is refused whole.
     pub metric_max_length: usize,
