@@ -7,14 +7,10 @@
 //! sentence why it cannot; [`Listeners::start`] puts a thread behind each; and
 //! [`Running::drain`] ends them without losing what the kernel has already taken.
 //!
-//! Datagrams have a blocking thread per socket ([`datagram`]).
+//! Datagrams have a blocking thread per socket (`datagram`); the connections of a stream
+//! listener share one thread (`stream`). Sockets may also be [`Inherited`].
 
-use std::convert::Infallible;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::config::listen::StatsdAddress;
@@ -22,13 +18,31 @@ use crate::config::settings::IntakeSettings;
 use crate::pipeline::Intake;
 use crate::telemetry::Telemetry;
 
+mod binding;
 mod datagram;
+mod drops;
+mod framing;
+mod http_listener;
+mod inherited;
+mod running;
 mod socket;
 mod stop;
+mod stream;
 pub mod sys;
+mod tls;
+mod unix;
 
+pub use binding::BindError;
+pub use drops::DropProbe;
+pub use http_listener::{HttpListener, bind_http};
+pub use inherited::{EnvironmentError, Inherited};
+pub use running::Running;
+pub use tls::TlsError;
+pub use unix::SocketFile;
+
+use binding::Sockets;
 use datagram::DatagramSocket;
-use stop::Stop;
+use stream::{Limits, Server};
 
 /// Takes what a listener's thread reads. Owned by that thread.
 pub trait Receive: Send + 'static {
@@ -70,59 +84,35 @@ impl Receive for Intake {
     }
 }
 
-/// Why a listener could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// The system refuses.
-    #[error("cannot bind {address}: {cause}")]
-    Refused {
-        /// The address as configured.
-        address: String,
-        /// What the system says.
-        #[source]
-        cause: io::Error,
-    },
-}
-
 /// Every configured listener, bound; nothing is read yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Listeners {
-    datagrams: Vec<DatagramSocket>,
+    sockets: Sockets,
     warnings: Vec<String>,
-    longest: usize,
+    limits: Limits,
 }
 
 impl Listeners {
-    /// Binds every listener of `settings`.
+    /// Binds every listener of `settings`, or takes it from `inherited`.
     ///
     /// # Errors
     /// The first one that cannot be had.
-    pub fn bind(settings: &IntakeSettings) -> Result<Listeners, BindError> {
-        let mut bound = Listeners { longest: settings.metric_max_length, ..Listeners::default() };
-        for address in &settings.listeners {
-            let refused = |cause| BindError::Refused { address: address.to_string(), cause };
-            match address {
-                StatsdAddress::Udp(at) => {
-                    let (readers, asked) = (settings.num_readers.get(), settings.read_buffer_bytes);
-                    for udp in socket::bind_udp_group(*at, readers, asked).map_err(refused)? {
-                        bound.datagrams.push(DatagramSocket::udp(udp).map_err(refused)?);
-                    }
-                }
-                _ => return Err(refused(io::ErrorKind::Unsupported.into())),
-            }
-        }
-        for socket in &bound.datagrams {
-            bound.warnings.extend(socket.warning(settings.read_buffer_bytes));
-        }
+    pub fn bind(
+        settings: &IntakeSettings,
+        inherited: &mut Inherited,
+    ) -> Result<Listeners, BindError> {
+        let sockets = Sockets::bind(settings, inherited)?;
+        let asked = settings.read_buffer_bytes;
+        let mut warnings: Vec<_> =
+            sockets.datagrams.iter().filter_map(|socket| socket.warning(asked)).collect();
         // One sentence per address, however many sockets share it.
-        bound.warnings.dedup();
-        Ok(bound)
+        warnings.dedup();
+        Ok(Listeners { sockets, warnings, limits: Limits::of(settings) })
     }
 
     /// The addresses really bound, ports included, each once.
     pub fn addresses(&self) -> Vec<StatsdAddress> {
-        let mut addresses: Vec<_> =
-            self.datagrams.iter().map(|socket| socket.address().clone()).collect();
+        let mut addresses: Vec<_> = self.infos().map(|info| info.address).collect();
         addresses.dedup();
         addresses
     }
@@ -132,21 +122,27 @@ impl Listeners {
         &self.warnings
     }
 
-    /// A way to ask for the kernel's drops, for each socket that has any.
+    /// A way to ask for the kernel's drops, for each socket that can have any.
     ///
     /// # Errors
     /// No descriptor to be had.
     pub fn drop_probes(&self) -> io::Result<Vec<DropProbe>> {
-        let probed = self.datagrams.iter().filter(|socket| socket.can_drop());
-        probed
-            .map(|socket| {
-                let address = socket.address().clone();
-                Ok(DropProbe { socket: socket.duplicate()?, address, seen: 0 })
-            })
-            .collect()
+        let sockets = self.sockets.datagrams.iter().zip(self.infos());
+        let probed = sockets.filter(|(socket, _)| socket.can_drop());
+        probed.map(|(socket, info)| Ok(DropProbe::new(socket.duplicate()?, info))).collect()
     }
 
-    /// Starts a thread per socket, each with what `make` makes for it.
+    /// The threads there will be, those of datagrams first.
+    fn infos(&self) -> impl Iterator<Item = ListenerInfo> {
+        let readers = self.sockets.datagrams.iter().map(DatagramSocket::address);
+        let streams = self.sockets.streams.iter().map(|listener| &listener.address);
+        let readers = readers.enumerate().map(|(i, address)| (format!("reader-{i}"), address));
+        let streams = streams.enumerate().map(|(i, address)| (format!("stream-{i}"), address));
+        let all = readers.chain(streams);
+        all.map(|(thread, address)| ListenerInfo { thread, address: address.clone() })
+    }
+
+    /// Starts every thread, each with what `make` makes for it.
     ///
     /// # Errors
     /// The system has no thread or descriptor left.
@@ -155,17 +151,22 @@ impl Listeners {
         telemetry: &Telemetry,
         mut make: impl FnMut(&ListenerInfo) -> R,
     ) -> io::Result<Running> {
-        let mut running = Running { stop: Arc::new(Stop::new()?), threads: Vec::new() };
-        for (number, socket) in self.datagrams.into_iter().enumerate() {
-            let info = ListenerInfo {
-                thread: format!("reader-{number}"),
-                address: socket.address().clone(),
-            };
+        let mut infos = self.infos().collect::<Vec<_>>().into_iter();
+        let Listeners { sockets: Sockets { datagrams, streams }, limits, .. } = self;
+        let mut running = Running::new()?;
+        for (socket, info) in datagrams.into_iter().zip(infos.by_ref()) {
             let mut receive = make(&info);
-            let (stop, telemetry) = (Arc::clone(&running.stop), telemetry.clone());
-            let longest = self.longest;
-            running.spawn(info.thread, move || {
-                datagram::read(socket, longest, &stop, &telemetry, &mut receive);
+            let telemetry = telemetry.clone();
+            running.spawn(info.thread, |stop| {
+                Ok(move || datagram::read(socket, limits.longest, &stop, &telemetry, &mut receive))
+            })?;
+        }
+        for (listener, info) in streams.into_iter().zip(infos) {
+            let receive = make(&info);
+            let telemetry = telemetry.clone();
+            running.spawn(info.thread, |stop| {
+                let server = Server::new(listener, limits, stop)?;
+                Ok(move || server.run(telemetry, receive))
             })?;
         }
         Ok(running)
@@ -179,80 +180,4 @@ pub struct ListenerInfo {
     pub thread: String,
     /// What it listens on.
     pub address: StatsdAddress,
-}
-
-/// Asks the kernel how many datagrams it dropped at one socket, from any thread.
-///
-/// It keeps the socket open, so that the drops of the last moments can be read after a drain.
-#[derive(Debug)]
-pub struct DropProbe {
-    socket: OwnedFd,
-    address: StatsdAddress,
-    seen: u32,
-}
-
-impl DropProbe {
-    /// What the socket listens on.
-    pub fn address(&self) -> &StatsdAddress {
-        &self.address
-    }
-
-    /// Datagrams dropped since the last call, or since the socket was bound.
-    ///
-    /// # Errors
-    /// The kernel does not tell (before Linux 4.12).
-    pub fn newly_dropped(&mut self) -> io::Result<u32> {
-        use std::os::fd::AsFd;
-        let now = sys::dropped_datagrams(self.socket.as_fd())?;
-        let new = now.wrapping_sub(self.seen);
-        self.seen = now;
-        Ok(new)
-    }
-}
-
-/// Listener threads at work. They go on if this is dropped.
-#[derive(Debug)]
-pub struct Running {
-    stop: Arc<Stop>,
-    threads: Vec<Thread>,
-}
-
-#[derive(Debug)]
-struct Thread {
-    name: String,
-    handle: JoinHandle<()>,
-    /// Nothing is ever sent: it disconnects when the thread ends.
-    end: mpsc::Receiver<Infallible>,
-}
-
-impl Running {
-    fn spawn(&mut self, name: String, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        let (alive, end) = mpsc::channel();
-        let handle = thread::Builder::new().name(name.clone()).spawn(move || {
-            work();
-            drop(alive);
-        })?;
-        self.threads.push(Thread { name, handle, end });
-        Ok(())
-    }
-
-    /// Stops accepting, reads what the kernel has queued, hands over and ends every thread.
-    ///
-    /// Threads stop reading when nine tenths of `within` are over, even if more keeps coming,
-    /// so that there is time to hand over. Returns the names of those that did not end.
-    pub fn drain(self, within: Duration) -> Vec<String> {
-        let start = Instant::now();
-        self.stop.set(start + within * 9 / 10);
-        let mut still_running = Vec::new();
-        for Thread { name, handle, end } in self.threads {
-            let left = within.saturating_sub(start.elapsed());
-            match end.recv_timeout(left) {
-                Ok(never) => match never {},
-                Err(RecvTimeoutError::Timeout) => still_running.push(name),
-                // A panic has been reported where it happened; there is nothing to add.
-                Err(RecvTimeoutError::Disconnected) => drop(handle.join()),
-            }
-        }
-        still_running
-    }
 }

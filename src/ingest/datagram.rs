@@ -7,6 +7,7 @@
 //! for Unix sockets, whose queue of ten would make clients wait.
 
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,11 +15,12 @@ use std::time::{Duration, Instant};
 use socket2::Socket;
 use tracing::warn;
 
+use super::binding::Owner;
 use super::stop::Stop;
 use super::sys::{self, Datagram, RecvSlab};
 use super::{Receive, socket};
 use crate::config::listen::StatsdAddress;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Telemetry, names};
 
 /// Datagrams per call. Measured: 32 to 256 make no difference.
 const BATCH: usize = 64;
@@ -33,29 +35,24 @@ const NAP_NEEDS_BYTES: usize = 4 << 20;
 /// How long to leave a socket alone that answers with an error.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
 
-/// What a thread does with its socket before it reads it empty for the last time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum AtStop {
-    /// Leaves the group, so that other sockets get what is still to come.
-    LeaveGroup,
-}
-
 /// A bound socket, not yet read.
 #[derive(Debug)]
 pub(super) struct DatagramSocket {
     socket: Socket,
     address: StatsdAddress,
-    at_stop: AtStop,
+    owner: Owner,
     /// What the kernel granted, as it counts it: twice what was asked for.
     buffer_bytes: usize,
 }
 
 impl DatagramSocket {
-    /// A UDP socket of ours.
-    pub(super) fn udp(socket: Socket) -> io::Result<DatagramSocket> {
-        let address = StatsdAddress::Udp(socket::inet_address(&socket)?);
+    pub(super) fn new(
+        socket: Socket,
+        address: StatsdAddress,
+        owner: Owner,
+    ) -> io::Result<DatagramSocket> {
         let buffer_bytes = socket.recv_buffer_size()?;
-        Ok(DatagramSocket { socket, address, at_stop: AtStop::LeaveGroup, buffer_bytes })
+        Ok(DatagramSocket { socket, address, owner, buffer_bytes })
     }
 
     pub(super) fn address(&self) -> &StatsdAddress {
@@ -75,13 +72,29 @@ impl DatagramSocket {
     pub(super) fn warning(&self, asked: usize) -> Option<String> {
         // Linux doubles what it is asked for, to have room for its own bookkeeping.
         let granted = self.buffer_bytes / 2;
-        (granted < asked).then(|| {
+        (self.can_drop() && granted < asked).then(|| {
             format!(
                 "{}: the receive buffer is {granted} bytes where {asked} were asked for, so \
                  bursts may be lost: set the sysctl net.core.rmem_max to {asked} or more",
                 self.address
             )
         })
+    }
+
+    /// Has the kernel direct elsewhere, or refuse, what is still to come; what is queued stays
+    /// readable.
+    fn take_no_more(&mut self) -> io::Result<()> {
+        let is_udp = self.can_drop();
+        let Owner::Us(file) = &mut self.owner else {
+            // What is still to come may be for our successor.
+            return Ok(());
+        };
+        if is_udp {
+            return socket::leave_group(&self.socket);
+        }
+        // First the file, so that new clients find a successor's or none.
+        drop(file.take());
+        self.socket.shutdown(Shutdown::Read)
     }
 
     fn naps(&self) -> bool {
@@ -133,7 +146,7 @@ impl Reader<'_> {
                 received
             }
             Err(error) => {
-                self.failed("receiving", &error);
+                self.failed("receive", &error);
                 0
             }
         }
@@ -143,16 +156,13 @@ impl Reader<'_> {
     fn wait(&self, until_due: Option<Duration>) {
         let fds = [self.socket.socket.as_fd(), self.stop.as_fd()];
         if let Err(error) = sys::wait_readable(fds, until_due) {
-            self.failed("waiting", &error);
+            self.failed("wait", &error);
         }
     }
 
     fn drain<R: Receive>(&mut self, receive: &mut R) {
-        let left = match self.socket.at_stop {
-            AtStop::LeaveGroup => socket::leave_group(&self.socket.socket),
-        };
-        if let Err(error) = left {
-            self.failed("leaving its group", &error);
+        if let Err(error) = self.socket.take_no_more() {
+            self.failed("drain", &error);
         }
         while self.stop.deadline().is_some_and(|deadline| Instant::now() < deadline) {
             if self.take(receive) == 0 {
@@ -168,8 +178,8 @@ impl Reader<'_> {
     fn failed(&self, during: &'static str, error: &io::Error) {
         let address = &self.socket.address;
         warn!(%address, %error, during, "listener failed");
-        self.telemetry.count("listen.error_total", &format!("listener:{address}"), 1);
-        // The event is open as long as the thread runs.
+        self.telemetry.count(names::LISTEN_ERRORS_TOTAL, &format!("during:{during}"), 1);
+        // Nothing is to be done if this fails too.
         let _ = sys::wait_readable([self.stop.as_fd()], Some(PAUSE_AFTER_ERROR));
     }
 }

@@ -1,4 +1,4 @@
-//! UDP sockets: bound as a group, with a receive buffer, and able to leave the group.
+//! IP sockets: UDP in groups that a socket can leave again, with a receive buffer; and TCP.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,15 +12,10 @@ use super::sys;
 /// RFC 863), so a socket connected to it gets nothing more.
 const DISCARD_PORT: u16 = 9;
 
-/// Binds `readers` sockets that share `address` and the datagrams sent there, each with a
-/// receive buffer of `buffer_bytes` or as much as may be had (0: what the system gives).
+/// Binds `readers` sockets that share `address` and the datagrams sent there.
 ///
 /// An IPv6 wildcard takes IPv4 as well. With port 0 the kernel chooses one port for all.
-pub(super) fn bind_udp_group(
-    address: SocketAddr,
-    readers: usize,
-    buffer_bytes: usize,
-) -> io::Result<Vec<Socket>> {
+pub(super) fn bind_udp_group(address: SocketAddr, readers: usize) -> io::Result<Vec<Socket>> {
     let mut address = address;
     (0..readers)
         .map(|_| {
@@ -31,9 +26,6 @@ pub(super) fn bind_udp_group(
             }
             socket.set_reuse_port(true)?;
             socket.set_nonblocking(true)?;
-            if buffer_bytes > 0 {
-                ask_for_receive_buffer(&socket, buffer_bytes)?;
-            }
             socket.bind(&address.into())?;
             address = inet_address(&socket)?;
             Ok(socket)
@@ -41,12 +33,33 @@ pub(super) fn bind_udp_group(
         .collect()
 }
 
+/// Connections the kernel completes before we accept them; it has a limit of its own.
+const BACKLOG: i32 = 1024;
+
+/// Binds a listening TCP socket. An IPv6 wildcard takes IPv4 as well.
+pub(super) fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    // Connections of a predecessor that are still closing do not count as an owner.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
 /// What an IP socket is bound to.
 pub(super) fn inet_address(socket: &Socket) -> io::Result<SocketAddr> {
     socket.local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
-fn ask_for_receive_buffer(socket: &Socket, bytes: usize) -> io::Result<()> {
+/// Sets the receive buffer to `bytes` or as near as may be had; 0 leaves it as it is.
+pub(super) fn ask_for_receive_buffer(socket: &Socket, bytes: usize) -> io::Result<()> {
+    if bytes == 0 {
+        return Ok(());
+    }
     // Only the superuser may go beyond net.core.rmem_max; everyone else gets that at most.
     match sys::force_receive_buffer(socket.as_fd(), bytes) {
         Ok(()) => Ok(()),

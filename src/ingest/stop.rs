@@ -1,29 +1,31 @@
 //! How listener threads learn that they are to end.
 
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::{self, PipeReader, PipeWriter, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 use std::time::Instant;
-
-use super::sys::Event;
 
 /// Set once, seen by every listener thread: by those that read, and by those that sleep.
 #[derive(Debug)]
 pub(super) struct Stop {
     deadline: OnceLock<Instant>,
-    event: Event,
+    /// Has a byte to read once set, which nobody takes: it wakes all who wait.
+    reader: PipeReader,
+    writer: PipeWriter,
 }
 
 impl Stop {
     pub(super) fn new() -> io::Result<Stop> {
-        Ok(Stop { deadline: OnceLock::new(), event: Event::new()? })
+        let (reader, writer) = io::pipe()?;
+        Ok(Stop { deadline: OnceLock::new(), reader, writer })
     }
 
     /// Threads are to stop reading when nothing is queued, at the latest at `deadline`.
     pub(super) fn set(&self, deadline: Instant) {
-        // A second stop changes nothing.
-        let _ = self.deadline.set(deadline);
-        if let Err(error) = self.event.set() {
+        if self.deadline.set(deadline).is_err() {
+            return;
+        }
+        if let Err(error) = (&self.writer).write_all(b"!") {
             tracing::error!(%error, "cannot wake the listener threads");
         }
     }
@@ -36,11 +38,16 @@ impl Stop {
     pub(super) fn is_set(&self) -> bool {
         self.deadline.get().is_some()
     }
+
+    /// A pipe of one's own that is readable once this is set.
+    pub(super) fn pipe(&self) -> io::Result<OwnedFd> {
+        Ok(self.reader.try_clone()?.into())
+    }
 }
 
 /// Readable once it is set.
 impl AsFd for Stop {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.event.as_fd()
+        self.reader.as_fd()
     }
 }

@@ -1,16 +1,15 @@
 //! The Linux calls that neither the standard library nor socket2 has.
 //!
-//! [`RecvSlab`] receives many datagrams with one call; [`Event`] and [`wait_readable`] let a
-//! thread sleep until a socket or a stop wakes it; the rest reads or sets what a socket has.
+//! [`RecvSlab`] receives many datagrams with one call; [`wait_readable`] lets a thread
+//! sleep until one of several descriptors wakes it; the rest reads or sets what a socket has.
 //! Everything here is safe to call; this is the only file that contains `unsafe`.
 //!
-//! Sources: recvmmsg(2), ppoll(2), eventfd(2), socket(7), sock_diag(7), `linux/sock_diag.h`.
+//! Sources: recvmmsg(2), ppoll(2), socket(7), sock_diag(7), `linux/sock_diag.h`.
 #![allow(unsafe_code)] // Calls into the kernel: each block says why it is sound.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::mem;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::Duration;
 
@@ -107,40 +106,6 @@ impl RecvSlab {
                 _ => Datagram::TooLong,
             }
         })
-    }
-}
-
-/// Something that happens once: set by one thread, it stays readable for all others.
-#[derive(Debug)]
-pub struct Event(OwnedFd);
-
-impl Event {
-    /// Not set.
-    ///
-    /// # Errors
-    /// No descriptor to be had.
-    pub fn new() -> io::Result<Event> {
-        // SAFETY: the call takes two integers.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the kernel has just made this descriptor for us.
-        Ok(Event(unsafe { OwnedFd::from_raw_fd(fd) }))
-    }
-
-    /// Makes it readable, for good.
-    ///
-    /// # Errors
-    /// None that can be provoked: the counter behind it has room for 2^64 calls.
-    pub fn set(&self) -> io::Result<()> {
-        File::from(self.0.try_clone()?).write_all(&1u64.to_ne_bytes())
-    }
-}
-
-impl AsFd for Event {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
     }
 }
 
@@ -245,9 +210,12 @@ pub fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::io::Write;
     use std::net::UdpSocket;
+    use std::os::fd::AsFd;
     use std::time::Instant;
+
+    use super::*;
 
     fn pair() -> (UdpSocket, UdpSocket) {
         let receiver = UdpSocket::bind("127.0.0.1:0").expect("loopback is there");
@@ -277,23 +245,21 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_ends_when_a_socket_or_the_event_is_readable_or_time_is_up() {
+    fn a_wait_ends_when_something_can_be_read_or_time_is_up() {
         let (receiver, sender) = pair();
-        let event = Event::new().expect("a descriptor is to be had");
-        let fds = [receiver.as_fd(), event.as_fd()];
+        let (pipe, mut other_end) = io::pipe().expect("descriptors are to be had");
+        let fds = [receiver.as_fd(), pipe.as_fd()];
         wait_readable(fds, Some(Duration::ZERO)).expect("both are open");
 
-        sender.send(b"x").expect("room for it");
-        let long = Some(Duration::from_secs(60));
+        let long = Duration::from_secs(60);
         let start = Instant::now();
-        wait_readable(fds, long).expect("both are open");
+        sender.send(b"x").expect("room for it");
+        wait_readable(fds, Some(long)).expect("both are open");
         let mut slab = RecvSlab::new(1, 1);
         assert_eq!(slab.receive(receiver.as_fd()).expect("an open socket"), 1);
-        event.set().expect("there is room in the counter");
-        for _ in 0..2 {
-            wait_readable(fds, long).expect("both are open");
-        }
-        assert!(start.elapsed() < Duration::from_secs(60));
+        other_end.write_all(b"x").expect("room for it");
+        wait_readable(fds, Some(long)).expect("both are open");
+        assert!(start.elapsed() < long);
     }
 
     #[test]

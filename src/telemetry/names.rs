@@ -97,11 +97,13 @@ metrics! {
     LISTEN_SAMPLES_TOTAL = "listen.samples_total", Counter, One;
     /// Datagrams the kernel dropped because a receive buffer was full (`listener`, `socket`).
     LISTEN_KERNEL_DROPS_TOTAL = "listen.kernel_drops_total", Counter, One;
+    /// Errors of the system while listening (`during` accept, receive, wait, drain).
+    LISTEN_ERRORS_TOTAL = "listen.errors_total", Counter, One;
     /// Stream connections accepted.
     TCP_CONNECTS = "tcp.connects", Counter, One;
     /// Stream connections that ended.
     TCP_DISCONNECTS = "tcp.disconnects", Counter, One;
-    /// TLS handshakes that failed or took too long.
+    /// TLS handshakes that failed or took too long (`cause`).
     TCP_TLS_HANDSHAKE_FAILURES = "tcp.tls_handshake_failures", Counter, One;
     /// Stream connections closed at once because there were too many.
     TCP_REFUSED_TOTAL = "tcp.refused_total", Counter, One;

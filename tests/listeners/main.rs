@@ -1,4 +1,9 @@
 //! Bytes into real sockets, and out at what a listener's thread owns.
 
+mod http;
+mod inherited;
+mod streams;
 mod support;
+mod tls;
 mod udp;
+mod unix;

@@ -1,14 +1,18 @@
 //! Listeners on free ports whose threads tell a channel what they take.
 
+use std::fs;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use veneur::config::listen::StatsdAddress;
 use veneur::config::settings::IntakeSettings;
-use veneur::ingest::{Listeners, Receive, Running};
+use veneur::ingest::{BindError, Inherited, Listeners, Receive, Running};
 use veneur::telemetry::Telemetry;
+use veneur::telemetry::registry::Total;
 
 /// A test that waits longer than this for anything has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -35,7 +39,7 @@ pub(crate) fn udp(address: &str) -> StatsdAddress {
 }
 
 /// What a thread did with its [`Receive`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Heard {
     Took(Vec<u8>),
     TooLong,
@@ -109,10 +113,16 @@ impl Gate {
     }
 }
 
+/// Binds where nothing is inherited.
+pub(crate) fn bind(settings: &IntakeSettings) -> Result<Listeners, BindError> {
+    Listeners::bind(settings, &mut Inherited::default())
+}
+
 /// Listeners at work, and what they hear.
 pub(crate) struct Daemon {
     pub(crate) addresses: Vec<StatsdAddress>,
     pub(crate) gate: Arc<Gate>,
+    telemetry: Telemetry,
     running: Running,
     heard: Receiver<Heard>,
 }
@@ -121,19 +131,20 @@ impl Daemon {
     pub(crate) fn start(listeners: Listeners) -> Daemon {
         let addresses = listeners.addresses();
         let gate = Arc::new(Gate::default());
+        let telemetry = Telemetry::default();
         let (tell, heard) = mpsc::channel();
         let running = listeners
-            .start(&Telemetry::default(), |_| Recorder {
+            .start(&telemetry, |_| Recorder {
                 tell: tell.clone(),
                 oldest: None,
                 gate: Arc::clone(&gate),
             })
             .expect("threads are to be had");
-        Daemon { addresses, gate, running, heard }
+        Daemon { addresses, gate, telemetry, running, heard }
     }
 
     pub(crate) fn listen(settings: &IntakeSettings) -> Daemon {
-        Daemon::start(Listeners::bind(settings).expect("the address is free"))
+        Daemon::start(bind(settings).expect("the address is free"))
     }
 
     /// The IP address and port of the only listener.
@@ -166,8 +177,23 @@ impl Daemon {
 
     /// Drains, and returns what is taken meanwhile.
     pub(crate) fn drain(self) -> Vec<Heard> {
+        self.drain_and_count().0
+    }
+
+    /// Drains, and returns the threads that did not end in time.
+    pub(crate) fn drain_within(self, within: Duration) -> Vec<String> {
+        self.running.drain(within)
+    }
+
+    /// Drains; returns what is taken meanwhile, and what was counted, as `name{tags} total`.
+    pub(crate) fn drain_and_count(self) -> (Vec<Heard>, Vec<String>) {
         assert_eq!(self.running.drain(PATIENCE), Vec::<String>::new());
-        self.heard.iter().filter(|heard| *heard != Heard::HandedOver).collect()
+        let heard = self.heard.iter().filter(|heard| *heard != Heard::HandedOver).collect();
+        let counted = self.telemetry.totals().into_iter().map(|series| match series.value {
+            Total::Count(total) => format!("{}{{{}}} {total}", series.name, series.tags),
+            other => panic!("listeners only count: {other:?}"),
+        });
+        (heard, counted.collect())
     }
 }
 
@@ -180,4 +206,29 @@ pub(crate) fn taken(heard: impl IntoIterator<Item = Heard>) -> Vec<Vec<u8>> {
             other => panic!("{other:?}"),
         })
         .collect()
+}
+
+/// A directory of its own for each test that asks, gone with it.
+pub(crate) struct Directory(PathBuf);
+
+impl Directory {
+    pub(crate) fn new() -> Directory {
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let name = format!("veneur-listeners-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).expect("temporary directories can be made");
+        Directory(path)
+    }
+
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // What is left is in the temporary directory of the system.
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }

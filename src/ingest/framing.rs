@@ -1,0 +1,374 @@
+//! Where one piece of a stream ends and the next begins; pure.
+//!
+//! TCP carries [`Lines`], Unix streams carry [`Frames`]. Bytes come in whatever portions the
+//! kernel has; a piece that lies whole in one portion is passed on without a copy, and one that
+//! does not is kept until the rest comes, never more than the longest piece allowed.
+//!
+//! Source: the transports of the DogStatsD documentation; Veneur 1.1.0 for TCP.
+
+use std::mem;
+
+use super::Receive;
+
+/// A frame that claims to be longer is none: what speaks another protocol here (text, TLS,
+/// lengths of the other byte order) says at least that much with its first four bytes.
+const LONGEST_BELIEVABLE: usize = 1 << 20;
+
+/// The peer does not send frames; nothing behind this can be understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a frame")]
+pub(super) struct NotAFrame;
+
+/// How a stream is divided.
+#[derive(Debug)]
+pub(super) enum Framing {
+    Lines(Lines),
+    Frames(Frames),
+}
+
+impl Framing {
+    /// Takes the next bytes of the stream.
+    ///
+    /// # Errors
+    /// The stream cannot be read any further.
+    pub(super) fn take(
+        &mut self,
+        bytes: &[u8],
+        receive: &mut impl Receive,
+    ) -> Result<(), NotAFrame> {
+        match self {
+            Framing::Lines(lines) => {
+                lines.take(bytes, receive);
+                Ok(())
+            }
+            Framing::Frames(frames) => frames.take(bytes, receive),
+        }
+    }
+
+    /// The peer has closed the stream: a last line needs no newline.
+    pub(super) fn end(&mut self, receive: &mut impl Receive) {
+        if let Framing::Lines(lines) = self {
+            lines.take(b"\n", receive);
+        }
+    }
+
+    /// Whether the stream stands in the middle of a piece, which is then lost.
+    pub(super) fn is_amid(&self) -> bool {
+        match self {
+            Framing::Lines(lines) => !lines.kept.is_empty(),
+            Framing::Frames(frames) => !matches!(
+                frames.expected,
+                Expected::Length { known: 0, .. } | Expected::Rest { .. }
+            ),
+        }
+    }
+}
+
+/// Lines that end with a newline. One that is too long is counted once, and reading goes on
+/// behind its newline.
+#[derive(Debug)]
+pub(super) struct Lines {
+    longest: usize,
+    /// The beginning of a line.
+    kept: Vec<u8>,
+    /// What comes up to the next newline belongs to a line already refused.
+    is_skipping: bool,
+}
+
+impl Lines {
+    pub(super) fn new(longest: usize) -> Lines {
+        Lines { longest, kept: Vec::new(), is_skipping: false }
+    }
+
+    fn take(&mut self, bytes: &[u8], receive: &mut impl Receive) {
+        let mut rest = bytes;
+        while let Some(end) = memchr::memchr(b'\n', rest) {
+            self.take_end(&rest[..end], receive);
+            rest = &rest[end + 1..];
+        }
+        self.keep(rest, receive);
+    }
+
+    /// Takes the end of a line, which is the whole of it if nothing has been kept.
+    fn take_end(&mut self, end: &[u8], receive: &mut impl Receive) {
+        if mem::take(&mut self.is_skipping) {
+            return;
+        }
+        match (self.kept.len(), end.len()) {
+            (0, 0) => {}
+            (kept, end) if kept + end > self.longest => receive.too_long(),
+            (0, _) => receive.datagram(end),
+            _ => {
+                self.kept.extend_from_slice(end);
+                receive.datagram(&self.kept);
+            }
+        }
+        self.kept.clear();
+    }
+
+    /// Takes a part of a line that goes on.
+    fn keep(&mut self, part: &[u8], receive: &mut impl Receive) {
+        if self.is_skipping {
+            return;
+        }
+        if self.kept.len() + part.len() > self.longest {
+            self.kept.clear();
+            self.is_skipping = true;
+            receive.too_long();
+            return;
+        }
+        self.kept.extend_from_slice(part);
+    }
+}
+
+/// Frames: four bytes, little-endian, that say how many bytes follow, and those.
+///
+/// A frame that is too long is counted and passed over by its own length, so that it costs its
+/// neighbours nothing. A length that no client would send is not trusted that far: then the
+/// stream is of another protocol and must be closed, or it would be swallowed in silence.
+#[derive(Debug)]
+pub(super) struct Frames {
+    longest: usize,
+    expected: Expected,
+}
+
+#[derive(Debug)]
+enum Expected {
+    /// The four bytes, of which `known` are there.
+    Length { bytes: [u8; 4], known: usize },
+    /// A frame of that length, and its beginning.
+    Frame { length: usize, kept: Vec<u8> },
+    /// What is left of a frame that is too long.
+    Rest { length: usize },
+}
+
+impl Expected {
+    const A_LENGTH: Expected = Expected::Length { bytes: [0; 4], known: 0 };
+}
+
+impl Frames {
+    pub(super) fn new(longest: usize) -> Frames {
+        Frames { longest, expected: Expected::A_LENGTH }
+    }
+
+    fn take(&mut self, mut bytes: &[u8], receive: &mut impl Receive) -> Result<(), NotAFrame> {
+        while !bytes.is_empty() {
+            match &mut self.expected {
+                Expected::Length { bytes: length, known } => {
+                    let (part, rest) = bytes.split_at(bytes.len().min(4 - *known));
+                    length[*known..*known + part.len()].copy_from_slice(part);
+                    *known += part.len();
+                    bytes = rest;
+                    if *known == 4 {
+                        let length = u32::from_le_bytes(*length) as usize;
+                        self.expect(length, receive)?;
+                    }
+                }
+                Expected::Frame { length, kept } => {
+                    let (part, rest) = bytes.split_at(bytes.len().min(*length - kept.len()));
+                    bytes = rest;
+                    if part.len() == *length {
+                        receive.datagram(part);
+                    } else {
+                        kept.extend_from_slice(part);
+                        if kept.len() < *length {
+                            return Ok(());
+                        }
+                        receive.datagram(kept);
+                    }
+                    self.expected = Expected::A_LENGTH;
+                }
+                Expected::Rest { length } => {
+                    let skipped = bytes.len().min(*length);
+                    *length -= skipped;
+                    bytes = &bytes[skipped..];
+                    if *length == 0 {
+                        self.expected = Expected::A_LENGTH;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn expect(&mut self, length: usize, receive: &mut impl Receive) -> Result<(), NotAFrame> {
+        self.expected = Expected::A_LENGTH;
+        if length > self.longest {
+            receive.too_long();
+            if length > LONGEST_BELIEVABLE {
+                return Err(NotAFrame);
+            }
+            self.expected = Expected::Rest { length };
+        } else if length > 0 {
+            self.expected = Expected::Frame { length, kept: Vec::new() };
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Pieces taken; `None` is one that was too long.
+    #[derive(Debug, Default, PartialEq)]
+    struct Pieces(Vec<Option<Vec<u8>>>);
+
+    impl Pieces {
+        fn of<const N: usize>(pieces: [Option<&[u8]>; N]) -> Pieces {
+            Pieces(pieces.map(|piece| piece.map(<[u8]>::to_vec)).to_vec())
+        }
+    }
+
+    impl Receive for Pieces {
+        fn datagram(&mut self, bytes: &[u8]) {
+            self.0.push(Some(bytes.to_vec()));
+        }
+
+        fn too_long(&mut self) {
+            self.0.push(None);
+        }
+
+        fn until_due(&self, _: Instant) -> Option<Duration> {
+            None
+        }
+
+        fn hand_over_due(&mut self, _: Instant) {}
+
+        fn hand_over_all(&mut self) {}
+    }
+
+    const LONGEST: usize = 8;
+
+    fn lines() -> Framing {
+        Framing::Lines(Lines::new(LONGEST))
+    }
+
+    fn frames() -> Framing {
+        Framing::Frames(Frames::new(LONGEST))
+    }
+
+    /// Feeds `stream` in portions of `portion` bytes.
+    fn feed(mut framing: Framing, stream: &[u8], portion: usize) -> (Pieces, Framing) {
+        let mut pieces = Pieces::default();
+        for portion in stream.chunks(portion) {
+            framing.take(portion, &mut pieces).expect("nothing but frames");
+        }
+        (pieces, framing)
+    }
+
+    fn framed(piece: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(piece.len()).expect("a short piece");
+        [&length.to_le_bytes(), piece].concat()
+    }
+
+    #[test]
+    fn a_stream_of_lines_is_split_at_newlines_however_it_is_cut() {
+        for (stream, want) in [
+            (&b"a:1|c\nb:2|c\n"[..], Pieces::of([Some(b"a:1|c"), Some(b"b:2|c")])),
+            (b"\n\na:1|c\n\n", Pieces::of([Some(b"a:1|c")])),
+            (b"a:1|c\r\n", Pieces::of([Some(b"a:1|c\r")])),
+            (b"12345678\n", Pieces::of([Some(b"12345678")])),
+            (b"123456789\nb:2|c\n", Pieces::of([None, Some(b"b:2|c")])),
+            (b"123456789012345678901234567890\nb:2|c\n", Pieces::of([None, Some(b"b:2|c")])),
+            (b"a:1|c\nrest", Pieces::of([Some(b"a:1|c")])),
+        ] {
+            for portion in 1..=stream.len() {
+                let (pieces, _) = feed(lines(), stream, portion);
+                assert_eq!(pieces, want, "{} by {portion}", stream.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_line_of_a_closed_stream_needs_no_newline() {
+        for (stream, want) in [
+            (&b"a:1|c\nb:2|c"[..], Pieces::of([Some(b"a:1|c"), Some(b"b:2|c")])),
+            (b"a:1|c\n", Pieces::of([Some(b"a:1|c")])),
+            (b"a:1|c\n1234567890", Pieces::of([Some(b"a:1|c"), None])),
+            (b"", Pieces::of([])),
+        ] {
+            let (mut pieces, mut framing) = feed(lines(), stream, 3);
+            framing.end(&mut pieces);
+            assert_eq!(pieces, want, "{}", stream.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_stream_of_frames_is_split_by_their_lengths_however_it_is_cut() {
+        for (stream, want) in [
+            (
+                [framed(b"a:1|c"), framed(b"b\nc\n")].concat(),
+                Pieces::of([Some(b"a:1|c"), Some(b"b\nc\n")]),
+            ),
+            ([framed(b""), framed(b"a:1|c")].concat(), Pieces::of([Some(b"a:1|c")])),
+            (
+                [framed(b"123456789"), framed(b"12345678")].concat(),
+                Pieces::of([None, Some(b"12345678")]),
+            ),
+            (
+                [framed(&[b'x'; 300]), framed(b"a:1|c"), framed(b"rest")[..6].to_vec()].concat(),
+                Pieces::of([None, Some(b"a:1|c")]),
+            ),
+        ] {
+            for portion in 1..=stream.len() {
+                let (pieces, _) = feed(frames(), &stream, portion);
+                assert_eq!(pieces, want, "{} by {portion}", stream.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_frame_is_counted_and_ends_the_stream() {
+        for stream in [&b"page.views:1|c\n"[..], b"\x16\x03\x01\x02\x00", b"\x01\x00\x10\x00"] {
+            let (mut framing, mut pieces) = (frames(), Pieces::default());
+            assert_eq!(framing.take(stream, &mut pieces), Err(NotAFrame));
+            assert_eq!(pieces, Pieces::of([None]));
+            assert!(!framing.is_amid(), "it is counted once");
+        }
+    }
+
+    #[test]
+    fn a_stream_knows_whether_it_stands_amid_a_piece() {
+        for (framing, stream, is_amid) in [
+            (lines(), &b""[..], false),
+            (lines(), b"a:1|c\n", false),
+            (lines(), b"a:1|c\nb", true),
+            // Refused already.
+            (lines(), b"12345678901", false),
+            (frames(), b"", false),
+            (frames(), b"\x01", true),
+            (frames(), b"\x01\x00\x00\x00", true),
+            (frames(), b"\x02\x00\x00\x00x", true),
+            (frames(), b"\x01\x00\x00\x00x", false),
+            (frames(), b"\x09\x00\x00\x00x", false),
+        ] {
+            let (_, framing) = feed(framing, stream, 100);
+            assert_eq!(framing.is_amid(), is_amid, "{framing:?}");
+        }
+    }
+
+    proptest! {
+        /// Cutting a stream elsewhere changes nothing:
+        /// for all cuts, pieces(stream cut into portions) == pieces(stream).
+        #[test]
+        fn where_a_stream_is_cut_does_not_matter(
+            stream in prop::collection::vec(prop_oneof![Just(b'\n'), Just(0), Just(3), any::<u8>()], 0..200),
+            portion in 1usize..50,
+            as_lines in any::<bool>(),
+        ) {
+            let run = |portion| {
+                let mut framing = if as_lines { lines() } else { frames() };
+                let mut pieces = Pieces::default();
+                let mut portions = stream.chunks(portion);
+                let end = portions.try_for_each(|bytes| framing.take(bytes, &mut pieces));
+                (pieces, end)
+            };
+            prop_assert_eq!(run(portion), run(200));
+        }
+    }
+}

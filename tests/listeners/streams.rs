@@ -1,0 +1,166 @@
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use veneur::config::listen::StatsdAddress;
+use veneur::config::settings::IntakeSettings;
+
+use crate::support::{Daemon, Heard, PATIENCE, settings, taken};
+
+fn tcp(address: &str) -> StatsdAddress {
+    StatsdAddress::Tcp(address.parse().expect("an address in a test"))
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("somebody listens");
+    stream.set_nodelay(true).expect("a fresh socket");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a fresh socket");
+    stream
+}
+
+/// Waits until the daemon has closed the connection.
+pub(crate) fn expect_closed(stream: &mut impl Read) {
+    let mut nothing = [0; 1];
+    match stream.read(&mut nothing) {
+        Ok(0) => {}
+        // It had not read everything when it closed.
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+        other => panic!("not closed: {other:?}"),
+    }
+}
+
+#[test]
+fn lines_arrive_one_by_one() {
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let daemon = Daemon::listen(&settings(&[tcp(address)]));
+        let mut client = connect(daemon.inet());
+        client.write_all(b"a:1|c\nb:2|c\r\n\nc:").expect("the daemon reads");
+        assert_eq!(daemon.hears(), Heard::took("a:1|c"));
+        assert_eq!(daemon.hears(), Heard::took("b:2|c\r"));
+        client.write_all(b"3|c\nd:4|c").expect("the daemon reads");
+        assert_eq!(daemon.hears(), Heard::took("c:3|c"));
+        client.shutdown(Shutdown::Write).expect("it is open");
+        assert_eq!(daemon.hears(), Heard::took("d:4|c"), "the last line needs no newline");
+        expect_closed(&mut client);
+        let (heard, counted) = daemon.drain_and_count();
+        assert_eq!(heard, [Heard::HandedOverAll]);
+        assert_eq!(counted, ["tcp.connects{} 1", "tcp.disconnects{} 1"]);
+    }
+}
+
+#[test]
+fn a_line_that_is_too_long_is_counted_once_and_reading_goes_on_behind_it() {
+    let daemon = Daemon::listen(&settings(&[tcp("127.0.0.1:0")]));
+    let mut client = connect(daemon.inet());
+    client.write_all(&vec![b'x'; 1 << 20]).expect("the daemon reads");
+    client.write_all(b"\na:1|c\n").expect("the daemon reads");
+    assert_eq!(daemon.hears(), Heard::TooLong);
+    assert_eq!(daemon.hears(), Heard::took("a:1|c"));
+}
+
+#[test]
+fn what_was_taken_is_handed_over_when_due_although_nothing_more_comes() {
+    let daemon = Daemon::listen(&settings(&[tcp("127.0.0.1:0")]));
+    let mut client = connect(daemon.inet());
+    client.write_all(b"a:1|c\n").expect("the daemon reads");
+    assert_eq!(daemon.next(), Heard::took("a:1|c"));
+    assert_eq!(daemon.next(), Heard::HandedOver);
+}
+
+#[test]
+fn connections_beyond_the_limit_are_closed_and_counted_and_others_go_on() {
+    let few = IntakeSettings { max_connections: 2, ..settings(&[tcp("127.0.0.1:0")]) };
+    let daemon = Daemon::listen(&few);
+    let mut clients = [connect(daemon.inet()), connect(daemon.inet())];
+    for client in &mut clients {
+        client.write_all(b"a:1|c\n").expect("the daemon reads");
+        assert_eq!(daemon.hears(), Heard::took("a:1|c"));
+    }
+    expect_closed(&mut connect(daemon.inet()));
+
+    // Once one has gone there is room again. Its last line is heard when it goes.
+    let [mut first, mut second] = clients;
+    second.write_all(b"gone:1|c").expect("the daemon reads");
+    second.shutdown(Shutdown::Write).expect("it is open");
+    assert_eq!(daemon.hears(), Heard::took("gone:1|c"));
+    let mut third = connect(daemon.inet());
+    for client in [&mut first, &mut third] {
+        client.write_all(b"d:1|c\n").expect("the daemon reads");
+        assert_eq!(daemon.hears(), Heard::took("d:1|c"));
+    }
+    let (_, counted) = daemon.drain_and_count();
+    assert_eq!(counted, ["tcp.connects{} 3", "tcp.disconnects{} 3", "tcp.refused_total{} 1"]);
+}
+
+#[test]
+fn a_silent_connection_is_closed_and_its_half_line_counted() {
+    let idle_timeout = Duration::from_millis(50);
+    let impatient = IntakeSettings { idle_timeout, ..settings(&[tcp("127.0.0.1:0")]) };
+    let daemon = Daemon::listen(&impatient);
+    let mut client = connect(daemon.inet());
+    client.write_all(b"a:1|c\nb:").expect("the daemon reads");
+    expect_closed(&mut client);
+    assert_eq!(daemon.hears(), Heard::took("a:1|c"));
+    let (heard, counted) = daemon.drain_and_count();
+    assert_eq!(heard, [Heard::HandedOverAll]);
+    assert_eq!(
+        counted,
+        [
+            "packet.error_total{packet_type:unknown,reason:incomplete} 1",
+            "tcp.connects{} 1",
+            "tcp.disconnects{} 1",
+            "tcp.idle_timeouts_total{} 1",
+        ]
+    );
+}
+
+/// What the kernel has when the drain begins is read: of open connections, and of one that has
+/// not been accepted.
+#[test]
+fn a_drain_loses_nothing() {
+    let daemon = Daemon::listen(&settings(&[tcp("127.0.0.1:0")]));
+    let mut client = connect(daemon.inet());
+    client.write_all(b"first:1|c\n").expect("the daemon reads");
+    assert_eq!(daemon.hears(), Heard::took("first:1|c"));
+
+    daemon.gate.close();
+    let mut sent: Vec<_> = (0..1000).map(|i| format!("m{i:04}:1|c")).collect();
+    client.write_all((sent.join("\n") + "\n").as_bytes()).expect("the kernel has room");
+    let mut late = connect(daemon.inet());
+    late.write_all(b"late:1|c\n").expect("the kernel has room");
+    let gate = std::sync::Arc::clone(&daemon.gate);
+    let draining = std::thread::spawn(|| daemon.drain());
+    gate.open();
+    let mut heard = taken(draining.join().expect("the drain ends"));
+    heard.sort();
+    sent.insert(0, "late:1|c".to_owned());
+    let sent: Vec<_> = sent.into_iter().map(String::into_bytes).collect();
+    assert_eq!(heard, sent);
+    expect_closed(&mut client);
+    expect_closed(&mut late);
+}
+
+/// A client that never stops sending cannot keep the daemon from ending.
+#[test]
+fn a_drain_ends_although_a_client_goes_on() {
+    let daemon = Daemon::listen(&settings(&[tcp("127.0.0.1:0")]));
+    let mut client = connect(daemon.inet());
+    let sending = std::thread::spawn(move || while client.write_all(b"a:1|c\n").is_ok() {});
+    assert_eq!(daemon.hears(), Heard::took("a:1|c"));
+    assert_eq!(daemon.drain_within(Duration::from_millis(500)), Vec::<String>::new());
+    sending.join().expect("writing ends with an error");
+}
+
+#[test]
+fn a_busy_connection_does_not_keep_others_waiting() {
+    let daemon = Daemon::listen(&settings(&[tcp("127.0.0.1:0")]));
+    let mut busy = connect(daemon.inet());
+    let flood = "busy:1|c\n".repeat(1000);
+    let flooding = std::thread::spawn(move || while busy.write_all(flood.as_bytes()).is_ok() {});
+    assert_eq!(daemon.hears(), Heard::took("busy:1|c"));
+    let mut quiet = connect(daemon.inet());
+    quiet.write_all(b"quiet:1|c\n").expect("the daemon reads");
+    while daemon.hears() != Heard::took("quiet:1|c") {}
+    daemon.drain_within(Duration::from_millis(500));
+    flooding.join().expect("writing ends with an error");
+}
