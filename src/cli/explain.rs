@@ -1,7 +1,7 @@
 //! `veneur explain`: how the daemon reads a line, by the daemon's own parser.
 //!
-//! For people it takes lines as arguments and tells what they become, or why they are refused
-//! ([`people`]). For programs it takes datagrams as JSON lines and answers in JSON ([`json`]).
+//! For people it takes lines as arguments and tells what they become, or why they are refused.
+//! For programs it takes datagrams as JSON lines and answers in JSON.
 
 mod json;
 mod people;
@@ -13,9 +13,9 @@ use std::process::ExitCode;
 
 use lexopt::prelude::*;
 
-pub use json::explain_json;
-
 use crate::model::{Scope, tags, text};
+
+pub use json::explain_json;
 
 /// What `veneur explain --help` prints.
 pub const USAGE: &str = "\
