@@ -333,6 +333,7 @@ fn what_is_printed_can_be_loaded_again() {
     for text in [
         "",
         "hostname: größe\ntags: ['a:\"b\"', '#c', 'd: e', \"f\\tg\"]\nextend_tags: [x:y]\n",
+        "hostname: \"\\x01\\x7f\\u0085\\u009f\\uFFFE\\uFEFF\\u2028\"\n",
         "omit_empty_hostname: true\npercentiles: [0.999, 1, 0]\naggregates: [hmean, avg]\n",
         "udp_address: ''\nhttp_address: ''\n",
         "statsd_listen_addresses: ['unixgram:@v', 'tcp6://[::1]:1', 'fd://x']\nhttp_address: '@h'\n",

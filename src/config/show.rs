@@ -21,8 +21,8 @@ impl Settings {
             }
             open = section;
             let indent = if section.is_empty() { "" } else { "  " };
-            // JSON values are YAML values.
-            text.push_str(&format!("{indent}{key}: {value}\n"));
+            // JSON values are YAML values, if no more than YAML's printable characters are bare.
+            text.push_str(&format!("{indent}{key}: {}\n", printable(&value.to_string())));
         }
         text
     }
@@ -40,8 +40,23 @@ impl Settings {
                     .and_then(|section| section.insert(key.to_owned(), value)),
             };
         }
-        format!("{:#}\n", Value::Object(root))
+        printable(&format!("{:#}\n", Value::Object(root)))
     }
+}
+
+/// JSON in which the control characters that JSON allows in strings, and YAML does not, are
+/// escaped.
+fn printable(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '\u{7f}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}' => {
+                text.push_str(&format!("\\u{:04x}", u32::from(c)));
+            }
+            _ => text.push(c),
+        }
+    }
+    text
 }
 
 /// Every key with its value, in the order of `example.yaml`.
