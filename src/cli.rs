@@ -1,3 +1,4 @@
 //! The subcommands of `veneur`, one file each.
 
+pub mod emit;
 pub mod explain;

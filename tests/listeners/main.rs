@@ -1,5 +1,6 @@
 //! Bytes into real sockets, and out at what a listener's thread owns.
 
+mod emit;
 mod http;
 mod inherited;
 mod streams;

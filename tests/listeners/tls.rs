@@ -17,15 +17,15 @@ use veneur::config::settings::{IntakeSettings, TlsSettings};
 use crate::support::{Daemon, Heard, PATIENCE, bind, settings};
 
 /// A certificate and its key, as PEM.
-struct Identity {
-    certificate: String,
-    key: String,
+pub(crate) struct Identity {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
 }
 
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new(name: &str) -> Authority {
+    pub(crate) fn new(name: &str) -> Authority {
         let key = KeyPair::generate().expect("ring makes keys");
         let mut params = CertificateParams::new(Vec::new()).expect("no names are no bad names");
         params.distinguished_name.push(DnType::CommonName, name);
@@ -33,7 +33,7 @@ impl Authority {
         Authority(CertifiedIssuer::self_signed(params, key).expect("it can sign itself"))
     }
 
-    fn certificate(&self) -> String {
+    pub(crate) fn certificate(&self) -> String {
         self.0.pem()
     }
 
@@ -46,13 +46,13 @@ impl Authority {
         Identity { certificate: certificate.pem(), key: key.serialize_pem() }
     }
 
-    fn server(&self) -> Identity {
+    pub(crate) fn server(&self) -> Identity {
         self.sign(|params| {
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         })
     }
 
-    fn client(&self) -> Identity {
+    pub(crate) fn client(&self) -> Identity {
         self.sign(|params| {
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         })
@@ -67,7 +67,7 @@ impl Authority {
     }
 }
 
-fn listener(server: &Identity, clients: Option<&Authority>) -> IntakeSettings {
+pub(crate) fn listener(server: &Identity, clients: Option<&Authority>) -> IntakeSettings {
     let tls = TlsSettings {
         certificate: server.certificate.clone(),
         key: Secret::new(server.key.clone()),
