@@ -305,15 +305,11 @@ impl<R: Receive> Shared<R> {
     async fn read(&self, mut stream: impl AsyncRead + Unpin, mut framing: Framing) -> End {
         let mut stopped = pin!(self.stopped.readable());
         let mut is_stopped = false;
-        let mut silence = self.limits.idle_timeout;
         let end = loop {
-            let portion = timeout(silence, self.read_portion(&mut stream, &mut framing));
+            let portion = timeout(self.patience(), self.read_portion(&mut stream, &mut framing));
             select! {
                 biased;
-                _ = &mut stopped, if !is_stopped => {
-                    is_stopped = true;
-                    silence = SILENCE_AT_END;
-                }
+                _ = &mut stopped, if !is_stopped => is_stopped = true,
                 read = portion => match read {
                     Ok(Ok(0)) => break End::Closed,
                     Ok(Ok(_)) if self.is_overdue() => break End::Stopped,
@@ -366,6 +362,16 @@ impl<R: Receive> Shared<R> {
                     self.turn.borrow_mut().receive.hand_over_due(Instant::now());
                 }
                 None => self.fed.notified().await,
+            }
+        }
+    }
+
+    /// How long a connection may be silent.
+    fn patience(&self) -> Duration {
+        match self.stop.deadline() {
+            None => self.limits.idle_timeout,
+            Some(deadline) => {
+                SILENCE_AT_END.min(deadline.saturating_duration_since(Instant::now()))
             }
         }
     }
