@@ -10,7 +10,8 @@
 //! 4. [`aggregate`] is what a worker owns: a table from raw key bytes to what the series has
 //!    accumulated ([`sketch`] for quantiles and distinct counts).
 //! 5. Once per interval the flush drains every worker, renders finished points and offers
-//!    them to the [`sinks`]; what only makes sense for the whole fleet goes upstream.
+//!    them to the [`sinks`]; what only makes sense for the whole fleet goes upstream
+//!    ([`forward`]).
 //!
 //! Around it: [`config`] turns YAML and environment into settings, [`http`] answers health
 //! checks, [`telemetry`] counts what we do ourselves, [`server`] builds and runs it all, and
@@ -22,6 +23,7 @@
 pub mod aggregate;
 pub mod cli;
 pub mod config;
+pub mod forward;
 pub mod http;
 pub mod ingest;
 pub mod model;
