@@ -57,7 +57,7 @@ impl Identities {
     }
 
     /// One that nothing else has.
-    pub fn next(&mut self) -> BatchId {
+    pub fn issue(&mut self) -> BatchId {
         let id = self.0;
         self.0.sequence += 1;
         id
@@ -132,9 +132,9 @@ mod tests {
     fn a_sender_counts_from_zero_and_two_senders_differ() {
         let now = UNIX_EPOCH + Duration::from_millis(5);
         let (mut one, mut other) = (Identities::new(now), Identities::new(now));
-        let ids = [one.next(), one.next()];
+        let ids = [one.issue(), one.issue()];
         assert_eq!(ids.map(|id| (id.epoch, id.sequence)), [(5, 0), (5, 1)]);
-        assert_ne!(ids[0], other.next());
+        assert_ne!(ids[0], other.issue());
     }
 
     proptest! {
