@@ -1,6 +1,10 @@
+use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use std::{env, thread};
 
 use veneur::config::listen::StatsdAddress;
 use veneur::config::settings::IntakeSettings;
@@ -114,6 +118,44 @@ fn a_silent_connection_is_closed_and_its_half_line_counted() {
     );
 }
 
+/// The test runs again in a child that may open few descriptors.
+#[test]
+fn a_lack_of_descriptors_is_counted_and_passes() {
+    if env::var_os("FEW_DESCRIPTORS").is_some() {
+        return lack_descriptors();
+    }
+    let status = Command::new("sh")
+        .args(["-c", "ulimit -n 64; exec \"$0\" \"$@\""])
+        .arg(env::current_exe().expect("this program"))
+        .args(["streams::a_lack_of_descriptors_is_counted_and_passes", "--exact", "--nocapture"])
+        .env("FEW_DESCRIPTORS", "1")
+        .status();
+    assert!(status.expect("there is a shell").success());
+}
+
+fn lack_descriptors() {
+    let daemon = Daemon::listen(&settings(&[tcp("127.0.0.1:0")]));
+    let address = daemon.inet();
+    let mut taken = Vec::new();
+    while let Ok(file) = File::open("/dev/null") {
+        taken.push(file);
+    }
+    // One for the client, none for the daemon.
+    taken.pop();
+    let mut client = connect(address);
+    client.write_all(b"a:1|c\n").expect("the kernel has room");
+    let start = Instant::now();
+    while daemon.counted().is_empty() {
+        assert!(start.elapsed() < PATIENCE, "the daemon notices");
+        thread::yield_now();
+    }
+    drop(taken);
+    assert_eq!(daemon.hears(), Heard::took("a:1|c"));
+    let (_, counted) = daemon.drain_and_count();
+    assert!(counted[0].starts_with("listen.errors_total{during:accept} "), "{counted:?}");
+    assert_eq!(counted[1..], ["tcp.connects{} 1", "tcp.disconnects{} 1"]);
+}
+
 /// What the kernel has when the drain begins is read: of open connections, and of one that has
 /// not been accepted.
 #[test]
@@ -128,8 +170,8 @@ fn a_drain_loses_nothing() {
     client.write_all((sent.join("\n") + "\n").as_bytes()).expect("the kernel has room");
     let mut late = connect(daemon.inet());
     late.write_all(b"late:1|c\n").expect("the kernel has room");
-    let gate = std::sync::Arc::clone(&daemon.gate);
-    let draining = std::thread::spawn(|| daemon.drain());
+    let gate = Arc::clone(&daemon.gate);
+    let draining = thread::spawn(|| daemon.drain());
     gate.open();
     let mut heard = taken(draining.join().expect("the drain ends"));
     heard.sort();
@@ -145,7 +187,7 @@ fn a_drain_loses_nothing() {
 fn a_drain_ends_although_a_client_goes_on() {
     let daemon = Daemon::listen(&settings(&[tcp("127.0.0.1:0")]));
     let mut client = connect(daemon.inet());
-    let sending = std::thread::spawn(move || while client.write_all(b"a:1|c\n").is_ok() {});
+    let sending = thread::spawn(move || while client.write_all(b"a:1|c\n").is_ok() {});
     assert_eq!(daemon.hears(), Heard::took("a:1|c"));
     assert_eq!(daemon.drain_within(Duration::from_secs(2)), Vec::<String>::new());
     sending.join().expect("writing ends with an error");
@@ -156,7 +198,7 @@ fn a_busy_connection_does_not_keep_others_waiting() {
     let daemon = Daemon::listen(&settings(&[tcp("127.0.0.1:0")]));
     let mut busy = connect(daemon.inet());
     let flood = "busy:1|c\n".repeat(1000);
-    let flooding = std::thread::spawn(move || while busy.write_all(flood.as_bytes()).is_ok() {});
+    let flooding = thread::spawn(move || while busy.write_all(flood.as_bytes()).is_ok() {});
     assert_eq!(daemon.hears(), Heard::took("busy:1|c"));
     let mut quiet = connect(daemon.inet());
     quiet.write_all(b"quiet:1|c\n").expect("the daemon reads");

@@ -177,7 +177,8 @@ impl Daemon {
 
     /// Drains, and returns what is taken meanwhile.
     pub(crate) fn drain(self) -> Vec<Heard> {
-        self.drain_and_count().0
+        assert_eq!(self.running.drain(PATIENCE), Vec::<String>::new());
+        self.heard.iter().filter(|heard| *heard != Heard::HandedOver).collect()
     }
 
     /// Drains, and returns the threads that did not end in time.
@@ -185,16 +186,26 @@ impl Daemon {
         self.running.drain(within)
     }
 
-    /// Drains; returns what is taken meanwhile, and what was counted, as `name{tags} total`.
+    /// Drains; returns what is taken meanwhile, and what was counted.
     pub(crate) fn drain_and_count(self) -> (Vec<Heard>, Vec<String>) {
-        assert_eq!(self.running.drain(PATIENCE), Vec::<String>::new());
-        let heard = self.heard.iter().filter(|heard| *heard != Heard::HandedOver).collect();
-        let counted = self.telemetry.totals().into_iter().map(|series| match series.value {
-            Total::Count(total) => format!("{}{{{}}} {total}", series.name, series.tags),
-            other => panic!("listeners only count: {other:?}"),
-        });
-        (heard, counted.collect())
+        let telemetry = self.telemetry.clone();
+        let heard = self.drain();
+        (heard, counted(&telemetry))
     }
+
+    /// What has been counted until now.
+    pub(crate) fn counted(&self) -> Vec<String> {
+        counted(&self.telemetry)
+    }
+}
+
+/// Own counters, as `name{tags} total`.
+fn counted(telemetry: &Telemetry) -> Vec<String> {
+    let counters = telemetry.totals().into_iter().map(|series| match series.value {
+        Total::Count(total) => format!("{}{{{}}} {total}", series.name, series.tags),
+        other => panic!("listeners only count: {other:?}"),
+    });
+    counters.collect()
 }
 
 /// The bytes in `heard`, which has nothing but them and ends of threads.
