@@ -3,7 +3,7 @@
 //! The flush offers one [`FlushBatch`] per interval to a [`SinkTask`] for each configured
 //! sink. The task owns its [`MetricSink`], hands it one batch after the other and enters what
 //! became of each into our own telemetry; a slow sink delays neither the flush nor another
-//! sink.
+//! sink. Sinks that speak HTTP share [`post`]: bodies of bounded size, retries, splitting.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use crate::model::FlushBatch;
 
 pub mod delivered;
 pub mod owner;
+pub mod post;
 
 pub use delivered::{Delivered, Reason, Tally};
 pub use owner::SinkTask;

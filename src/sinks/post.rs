@@ -1,0 +1,268 @@
+//! Delivering a flush over HTTP: bodies of bounded size, a few at a time, retried until the
+//! deadline.
+//!
+//! A sink gives a range of items and a function that writes a range into a [`Body`]. Each
+//! chunk is encoded on the blocking pool when its turn comes, so what a flush takes in memory
+//! is bounded by the bodies in flight and not by its size. A body that is too large, by our
+//! limits or by the other side's (413), is split in two. Every item ends up in the [`Tally`].
+//!
+//! What is decided is in [`retry`] and tested there; the loops here only wait and count.
+
+use std::future::Future;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::{Instant, sleep, timeout};
+use tracing::debug;
+
+use super::{Reason, Tally};
+use crate::model::Interval;
+use crate::telemetry::{Telemetry, names};
+
+pub mod body;
+pub mod http;
+pub mod retry;
+
+pub use body::{Body, BodyWriter, Encoding, Limits};
+pub use http::{Http, SetupError, Target};
+pub use retry::Outcome;
+
+/// Requests in flight for one kind of item of one sink.
+const MAX_IN_FLIGHT: usize = 4;
+/// Bodies one chunk may be split into beyond the first. Finding four bad items among 25,000
+/// takes 60; a peer that refuses everything must not be asked once for every item.
+const MAX_SPLITS: u32 = 64;
+/// No request may take longer, however long the interval.
+const LONGEST_REQUEST: Duration = Duration::from_secs(20);
+
+/// The network as a sink sees it; the other implementation is the tests'.
+pub trait Transport: Send + Sync + 'static {
+    /// Sends one request and says what came of it. The caller cancels it when it takes too long.
+    fn post(&self, target: &Target, body: Bytes) -> impl Future<Output = Outcome> + Send;
+}
+
+/// One kind of request: where it goes, and what our own metrics call it.
+pub struct Route {
+    /// Where it goes.
+    pub target: Target,
+    /// Timer of encoding and of requests.
+    pub duration_ns: &'static str,
+    /// Histogram of body sizes.
+    pub content_length_bytes: &'static str,
+    /// Counter of failed requests.
+    pub error_total: &'static str,
+}
+
+/// What became of the items of one delivery.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Posted {
+    /// All of them.
+    pub tally: Tally,
+    /// The first failure that lost something.
+    pub failure: Option<String>,
+}
+
+impl Posted {
+    fn add(&mut self, part: Posted) {
+        self.tally.add(&part.tally);
+        self.failure = self.failure.take().or(part.failure);
+    }
+}
+
+/// What one sink needs to deliver over HTTP.
+pub struct Poster<T> {
+    transport: T,
+    /// One body is encoded at a time: the readers of the hot path need the other cores.
+    encoder: Semaphore,
+    request_timeout: Duration,
+    /// `sink:NAME`
+    tag: String,
+    telemetry: Telemetry,
+}
+
+impl<T: Transport> Poster<T> {
+    /// For the sink called `sink`, whose flushes come every `interval`.
+    pub fn new(transport: T, sink: &str, interval: Interval, telemetry: Telemetry) -> Poster<T> {
+        Poster {
+            transport,
+            encoder: Semaphore::new(1),
+            request_timeout: interval.length().mul_f64(0.9).min(LONGEST_REQUEST),
+            tag: format!("sink:{sink}"),
+            telemetry,
+        }
+    }
+
+    /// Delivers `items` items in even chunks of at most `max_per_body`, and returns by
+    /// `deadline`. `encode` writes some of them into a body; no items, no request.
+    pub async fn deliver<E>(
+        self: &Arc<Self>,
+        route: &Arc<Route>,
+        items: usize,
+        max_per_body: usize,
+        encode: E,
+        deadline: Instant,
+    ) -> Posted
+    where
+        E: Fn(Range<usize>) -> Result<Body, Reason> + Clone + Send + Sync + 'static,
+    {
+        let mut chunks = chunks(items, max_per_body);
+        let mut running = JoinSet::new();
+        let mut posted = Posted::default();
+        loop {
+            while running.len() < MAX_IN_FLIGHT
+                && let Some(chunk) = chunks.next()
+            {
+                let errand = Errand {
+                    poster: Arc::clone(self),
+                    route: Arc::clone(route),
+                    encode: encode.clone(),
+                    deadline,
+                };
+                running.spawn(async move { errand.deliver(chunk).await });
+            }
+            match running.join_next().await {
+                Some(Ok(part)) => posted.add(part),
+                // The panic has been reported by its hook; the items are counted below.
+                Some(Err(_)) => {}
+                None => break,
+            }
+        }
+        let unaccounted = (items as u64).saturating_sub(posted.tally.total());
+        posted.tally.lose(Reason::Encode, unaccounted);
+        posted
+    }
+}
+
+/// Splits `n` items into as few ranges of at most `limit` as possible, of even size: 10 items
+/// with a limit of 4 are 4, 4 and 2. Source: Veneur v1.1.0's bodies.
+fn chunks(n: usize, limit: usize) -> impl Iterator<Item = Range<usize>> {
+    let bodies = n.div_ceil(limit.max(1)).max(1);
+    let size = n.div_ceil(bodies).max(1);
+    (0..n).step_by(size).map(move |start| start..n.min(start + size))
+}
+
+/// One chunk on its way.
+struct Errand<T, E> {
+    poster: Arc<Poster<T>>,
+    route: Arc<Route>,
+    encode: E,
+    deadline: Instant,
+}
+
+/// Why a body was not delivered.
+struct Lost {
+    reason: Reason,
+    failure: String,
+}
+
+impl<T, E> Errand<T, E>
+where
+    T: Transport,
+    E: Fn(Range<usize>) -> Result<Body, Reason> + Clone + Send + Sync + 'static,
+{
+    async fn deliver(self, chunk: Range<usize>) -> Posted {
+        let mut posted = Posted::default();
+        let mut splits = 0;
+        let mut left = vec![chunk];
+        while let Some(items) = left.pop() {
+            let n = items.len() as u64;
+            let failed = match self.deliver_body(items.clone()).await {
+                Ok(body) => {
+                    posted.tally.sent += body.items;
+                    if body.unwritable > 0 {
+                        posted.tally.lose(Reason::Encode, body.unwritable);
+                        let failure = || "some values cannot be written".to_owned();
+                        posted.failure.get_or_insert_with(failure);
+                    }
+                    continue;
+                }
+                Err(failed) => failed,
+            };
+            if failed.reason == Reason::TooLarge && n > 1 && splits < MAX_SPLITS {
+                splits += 1;
+                let middle = items.start + items.len() / 2;
+                left.extend([middle..items.end, items.start..middle]);
+                continue;
+            }
+            posted.tally.lose(failed.reason, n);
+            posted.failure.get_or_insert(failed.failure);
+        }
+        posted
+    }
+
+    async fn deliver_body(&self, items: Range<usize>) -> Result<Body, Lost> {
+        if Instant::now() >= self.deadline {
+            let failure = "no time was left to send everything".to_owned();
+            return Err(Lost { reason: Reason::Timeout, failure });
+        }
+        let body = self.encoded(items).await?;
+        // A body whose items could not be written says nothing.
+        if body.items > 0 {
+            self.post(&body.bytes).await?;
+        }
+        Ok(body)
+    }
+
+    async fn encoded(&self, items: Range<usize>) -> Result<Body, Lost> {
+        let _turn = self.poster.encoder.acquire().await;
+        let started = Instant::now();
+        let encode = self.encode.clone();
+        let body = spawn_blocking(move || encode(items)).await.unwrap_or(Err(Reason::Encode));
+        let Poster { telemetry, .. } = &*self.poster;
+        telemetry.duration(self.route.duration_ns, "part:json", started.elapsed());
+        body.map_err(|reason| Lost { reason, failure: format!("a body cannot be made: {reason}") })
+    }
+
+    /// Sends one body, again and again if need be.
+    async fn post(&self, body: &Bytes) -> Result<(), Lost> {
+        let path = self.route.target.path();
+        let mut attempt = 0;
+        loop {
+            let outcome = self.attempt(body.clone()).await;
+            let Some(reason) = outcome.reason() else { return Ok(()) };
+            let remaining = self.deadline.saturating_duration_since(Instant::now());
+            let Some(delay) = retry::next_delay(attempt, &outcome, remaining, chance()) else {
+                return Err(Lost { reason, failure: format!("{path} {outcome}") });
+            };
+            debug!(path, %outcome, attempt, ?delay, "sending again");
+            self.poster.telemetry.count(names::SINK_RETRIES_TOTAL, &self.poster.tag, 1);
+            sleep(delay).await;
+            attempt += 1;
+        }
+    }
+
+    /// Sends one body once.
+    async fn attempt(&self, body: Bytes) -> Outcome {
+        let started = Instant::now();
+        let remaining = self.deadline.saturating_duration_since(started);
+        let Poster { transport, request_timeout, telemetry, .. } = &*self.poster;
+        let Route { target, duration_ns, content_length_bytes, error_total } = &*self.route;
+
+        telemetry.histogram(content_length_bytes, "", body.len() as f64);
+        let outcome = timeout(remaining.min(*request_timeout), transport.post(target, body))
+            .await
+            .unwrap_or(Outcome::TimedOut);
+        telemetry.duration(duration_ns, "part:post", started.elapsed());
+        match outcome.cause() {
+            // Veneur counts a zero here, so that the counter exists before the first failure.
+            None => telemetry.count(error_total, "", 0),
+            Some(cause) => telemetry.count(error_total, &format!("cause:{cause}"), 1),
+        }
+        outcome
+    }
+}
+
+/// A random number in `0.0..1.0`; good enough to spread retries.
+fn chance() -> f64 {
+    // Each `RandomState` has its own keys, so the hash of nothing is a random number.
+    let bits = RandomState::new().build_hasher().finish();
+    (bits >> 11) as f64 / (1u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests;
