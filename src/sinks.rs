@@ -13,7 +13,9 @@ use tokio::time::Instant;
 use crate::config::Settings;
 use crate::model::FlushBatch;
 
+pub mod datadog;
 pub mod delivered;
+pub mod json;
 pub mod owner;
 pub mod post;
 

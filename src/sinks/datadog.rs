@@ -1,0 +1,138 @@
+//! The Datadog intake: series, events and service checks, as Veneur v1.1.0 posts them.
+//!
+//! | What | Request | Body |
+//! |---|---|---|
+//! | points | `POST /api/v1/series` | `{"series":[..]}`, zlib ([`series`]) |
+//! | events | `POST /intake` | `{"events":{"api":[..]}}`, zlib ([`events`]) |
+//! | service checks | `POST /api/v1/check_run` | `[..]` ([`events`]) |
+//!
+//! The three are sent side by side, and nothing is sent where there is nothing to say. The key
+//! is in the header `DD-API-KEY`; as `?api_key=` too only if asked, since queries end up in
+//! logs. Sizes, retries and what is counted: [`super::post`].
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use tokio::time::Instant;
+
+use super::post::{Http, Poster, Route, SetupError, Target};
+use super::{Delivered, MetricSink, Node};
+use crate::config::settings::DatadogSettings;
+use crate::model::{FlushBatch, Interval};
+use crate::telemetry::{Telemetry, names};
+
+pub mod events;
+pub mod series;
+
+const NAME: &str = "datadog";
+const API_KEY: HeaderName = HeaderName::from_static("dd-api-key");
+
+/// The sink.
+pub struct Datadog {
+    poster: Arc<Poster<Http>>,
+    series: Arc<Route>,
+    events: Arc<Route>,
+    checks: Arc<Route>,
+    max_series_per_body: NonZeroUsize,
+    node: Arc<Node>,
+    telemetry: Telemetry,
+}
+
+impl Datadog {
+    /// The sink as configured. Nothing is sent yet. The process must have a default TLS
+    /// provider.
+    ///
+    /// # Errors
+    /// The address is no URL, the key cannot be a header, or the TLS set-up is broken.
+    pub fn new(
+        settings: &DatadogSettings,
+        node: Node,
+        interval: Interval,
+        telemetry: Telemetry,
+    ) -> Result<Datadog, SetupError> {
+        let http = Http::new(&settings.api_hostname, settings.key.clone())?;
+        let deflate = Some("deflate");
+        Ok(Datadog {
+            poster: Arc::new(Poster::new(http, NAME, interval, telemetry.clone())),
+            series: Arc::new(Route {
+                target: target(settings, "/api/v1/series", deflate)?,
+                duration_ns: names::FLUSH_DURATION_NS,
+                content_length_bytes: names::FLUSH_CONTENT_LENGTH_BYTES,
+                error_total: names::FLUSH_ERROR_TOTAL,
+            }),
+            events: Arc::new(Route {
+                target: target(settings, "/intake", deflate)?,
+                duration_ns: names::FLUSH_EVENTS_DURATION_NS,
+                content_length_bytes: names::FLUSH_EVENTS_CONTENT_LENGTH_BYTES,
+                error_total: names::FLUSH_EVENTS_ERROR_TOTAL,
+            }),
+            checks: Arc::new(Route {
+                target: target(settings, "/api/v1/check_run", None)?,
+                duration_ns: names::FLUSH_CHECKS_DURATION_NS,
+                content_length_bytes: names::FLUSH_CHECKS_CONTENT_LENGTH_BYTES,
+                error_total: names::FLUSH_CHECKS_ERROR_TOTAL,
+            }),
+            max_series_per_body: settings.flush_max_per_body,
+            node: Arc::new(node),
+            telemetry,
+        })
+    }
+}
+
+fn target(
+    settings: &DatadogSettings,
+    path: &str,
+    encoding: Option<&'static str>,
+) -> Result<Target, SetupError> {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(encoding) = encoding {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
+    }
+    if let Some(key) = &settings.key {
+        let mut value = HeaderValue::from_str(key.reveal()).map_err(|_| SetupError::Key)?;
+        value.set_sensitive(true);
+        headers.insert(API_KEY, value);
+    }
+    let mut target = Target::new(&settings.api_hostname, path, headers)?;
+    if let Some(key) = &settings.key
+        && settings.key_in_query
+    {
+        target.add_parameter("api_key", key.reveal());
+    }
+    Ok(target)
+}
+
+impl MetricSink for Datadog {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    async fn flush(&mut self, batch: Arc<FlushBatch>, deadline: Instant) -> Delivered {
+        self.telemetry.gauge(names::FLUSH_POST_METRICS_TOTAL, "", batch.points.len() as f64);
+
+        let (of, node) = (Arc::clone(&batch), Arc::clone(&self.node));
+        let encode = move |items| series::encode(&of, &node, items);
+        let limit = self.max_series_per_body.get();
+        let series = self.poster.deliver(&self.series, batch.points.len(), limit, encode, deadline);
+
+        let (of, node) = (Arc::clone(&batch), Arc::clone(&self.node));
+        let encode = move |items| events::encode_events(&of, &node, items);
+        let all = batch.events.len();
+        let events = self.poster.deliver(&self.events, all, all, encode, deadline);
+
+        let (of, node) = (Arc::clone(&batch), Arc::clone(&self.node));
+        let encode = move |items| events::encode_checks(&of, &node, items);
+        let all = batch.checks.len();
+        let checks = self.poster.deliver(&self.checks, all, all, encode, deadline);
+
+        let (series, events, checks) = tokio::join!(series, events, checks);
+        Delivered {
+            points: series.tally,
+            events: events.tally,
+            checks: checks.tally,
+            failure: series.failure.or(events.failure).or(checks.failure),
+        }
+    }
+}
