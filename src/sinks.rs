@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::config::Settings;
 use crate::model::FlushBatch;
 
+pub mod console;
 pub mod datadog;
 pub mod delivered;
 pub mod json;
