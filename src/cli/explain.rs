@@ -16,6 +16,7 @@ use lexopt::prelude::*;
 use crate::model::{Scope, tags, text};
 
 pub use json::explain_json;
+pub use people::explain_text;
 
 /// What `veneur explain --help` prints.
 pub const USAGE: &str = "\
@@ -90,7 +91,7 @@ pub fn run(
                 if index > 0 {
                     writeln!(output)?;
                 }
-                let (text, one) = people::explain(&line.into_vec());
+                let (text, one) = explain_text(&line.into_vec());
                 output.write_all(text.as_bytes())?;
                 outcome = if one == Outcome::Refused { one } else { outcome };
             }

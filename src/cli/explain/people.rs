@@ -13,8 +13,9 @@ const AGGREGATES: [Statistic; 3] = [Statistic::Max, Statistic::Min, Statistic::C
 /// The default `percentiles`.
 const PERCENTILES: [f64; 3] = [0.5, 0.75, 0.99];
 
-/// Explains each line of what a client would send.
-pub(super) fn explain(datagram: &[u8]) -> (String, Outcome) {
+/// What each line of a datagram becomes, or why it is refused, in words; and whether all are
+/// accepted.
+pub fn explain_text(datagram: &[u8]) -> (String, Outcome) {
     let mut page = Page { text: String::new(), outcome: Outcome::Accepted };
     for line in dogstatsd::lines(datagram) {
         if !page.text.is_empty() {
@@ -292,7 +293,7 @@ mod tests {
     use super::*;
 
     fn explained(line: &str) -> String {
-        explain(line.as_bytes()).0
+        explain_text(line.as_bytes()).0
     }
 
     #[test]
@@ -344,10 +345,10 @@ at flush
 
     #[test]
     fn a_timestamp_keeps_its_own_time_or_refuses_the_line() {
-        let (shown, outcome) = explain(b"x:1|c|@0.5|T1656581400");
+        let (shown, outcome) = explain_text(b"x:1|c|@0.5|T1656581400");
         assert!(shown.contains("with its own time") && shown.contains("is not scaled"), "{shown}");
         assert_eq!(outcome, Outcome::Accepted);
-        let (shown, outcome) = explain(b"x:1|h|T1656581400");
+        let (shown, outcome) = explain_text(b"x:1|h|T1656581400");
         assert!(shown.ends_with("only counters and gauges can have a timestamp\n"), "{shown}");
         assert_eq!(outcome, Outcome::Refused);
     }
