@@ -25,6 +25,7 @@ pub mod settings;
 mod show;
 mod tree;
 mod unknown;
+pub mod upstream;
 mod validate;
 
 use std::ffi::OsString;

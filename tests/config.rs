@@ -126,6 +126,47 @@ fn the_example_shows_the_true_defaults_of_the_datadog_sink_too() {
     assert!(!datadog.key_in_query);
 }
 
+/// What is below a forward address shows only when there is one.
+#[test]
+fn the_example_shows_the_true_defaults_of_forwarding_too() {
+    let example = include_str!("../example.yaml");
+    let address = [("VENEUR_FORWARD_ADDRESS", "http://g:8127")];
+    let forwarding = parse_with(example, &address).expect("an address does no harm").settings;
+    assert_eq!(forwarding, parse_with("", &address).expect("nor without a file").settings);
+    assert_eq!(forwarding.role(), Role::Local);
+}
+
+#[test]
+fn upstream_nodes_are_one_address_or_a_list() {
+    let named = |text: &str, variables: &[(&str, &str)]| {
+        let loaded = parse_with(text, variables).unwrap_or_else(|problems| panic!("{problems}"));
+        let forward = loaded.settings.forward.expect("there is an address");
+        let names: Vec<String> = forward.upstreams.iter().map(|address| address.name()).collect();
+        (names.join(" "), forward.format.as_str())
+    };
+    for (text, variables, names, format) in [
+        ("forward_address: http://g:1/", &[][..], "http://g:1", "protobuf"),
+        (
+            "forward_address: [http://g:1, 'dns+http://h']",
+            &[],
+            "http://g:1 dns+http://h",
+            "protobuf",
+        ),
+        ("forward_address: g:1\nforward_use_grpc: true", &[], "g:1", "grpc"),
+        ("forward_address: [g:1]\nforward_format: grpc-stream", &[], "g:1", "grpc-stream"),
+        ("forward_address: http://g\nforward_format: json-gob", &[], "http://g", "json-gob"),
+        (
+            "",
+            &[("VENEUR_FORWARDADDRESS", "http://a:1, http://b:1")],
+            "http://a:1 http://b:1",
+            "protobuf",
+        ),
+    ] {
+        assert_eq!(named(text, variables), (names.to_owned(), format), "{text}");
+    }
+    assert_eq!(settings("forward_address: ['']\nforward: {token: x}").forward, None);
+}
+
 /// Go's zero values, of which files printed by Veneur 14 are full.
 #[test]
 fn what_is_empty_or_zero_is_as_if_it_were_not_there() {
@@ -339,6 +380,8 @@ fn what_is_printed_can_be_loaded_again() {
         "statsd_listen_addresses: ['unixgram:@v', 'tcp6://[::1]:1', 'fd://x']\nhttp_address: '@h'\n",
         "api_hostname: http://h/base\nflush_max_per_body: 4\ndatadog: {key_in_query: yes}\n",
         "forward_address: http://h:1\nstats_address: h:1\ninterval: 1500ms\nnum_workers: 9\n",
+        "forward_address: [h:1, 'dns+https://h']\nforward_format: grpc-stream\n\
+         forward: {tls_authority_certificate: cert.pem, in_flight: 2, queue_age: 1h}\n",
         "connections: {max: 1, idle_timeout: 1h30m, handshake_timeout: 1.5s}\nhttp: {config: on}\n",
     ] {
         let settings = settings(text);

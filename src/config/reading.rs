@@ -144,6 +144,17 @@ impl Reading<'_> {
         }
     }
 
+    /// One scalar, or a list as in [`Reading::many`].
+    pub(super) fn one_or_many<T: Typed>(&mut self) -> Option<Vec<Given<T>>> {
+        match (&self.node.value, &self.place) {
+            (Value::Text(_), Place::File(_) | Place::Line(..) | Place::BuiltIn) => {
+                self.one().map(|given| vec![given])
+            }
+            (Value::Text(_), Place::Variable(_))
+            | (Value::Null | Value::List(_) | Value::Map(_), _) => self.many(),
+        }
+    }
+
     fn read<T: Typed>(&mut self, text: &str, place: Place) -> Option<Given<T>> {
         let source = Source { place, key: self.key, shown: self.row.quote.show(text) };
         match T::read(text) {

@@ -21,7 +21,7 @@ impl Settings {
             intake,
             num_workers,
             http,
-            forward_address,
+            forward,
             stats_address,
             datadog,
             debug_flushed_metrics,
@@ -45,7 +45,7 @@ impl Settings {
         compare("num_workers", *num_workers == new.num_workers);
         compare_intake(intake, &new.intake, &mut compare);
         compare_http(http, &new.http, &mut compare);
-        compare("forward_address", *forward_address == new.forward_address);
+        compare("forward_address, forward_format, forward", *forward == new.forward);
         compare("stats_address", *stats_address == new.stats_address);
         compare("key, api_hostname", datadog.is_some() == new.datadog.is_some());
         compare("debug_flushed_metrics", *debug_flushed_metrics == new.debug_flushed_metrics);

@@ -4,6 +4,9 @@ use std::fmt;
 
 use super::listen;
 
+/// What a base URL looks like, in words.
+pub(super) const BASE_URL_FORMS: &str = "http://HOST:PORT or https://HOST";
+
 /// What stands for a secret wherever configuration is shown.
 pub const REDACTED: &str = "REDACTED";
 
@@ -42,9 +45,9 @@ impl BaseUrl {
     /// # Errors
     /// What the text should have been.
     pub fn parse(text: &str) -> Result<BaseUrl, &'static str> {
-        let (scheme, rest) = text.split_once("://").ok_or("http://HOST:PORT or https://HOST")?;
+        let (scheme, rest) = text.split_once("://").ok_or(BASE_URL_FORMS)?;
         if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
-            return Err("http://HOST:PORT or https://HOST");
+            return Err(BASE_URL_FORMS);
         }
         if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
             return Err("a URL without spaces");
@@ -55,7 +58,7 @@ impl BaseUrl {
         let (authority, _) = rest.split_once('/').unwrap_or((rest, ""));
         let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
         if !is_host_with_optional_port(host) {
-            return Err("http://HOST:PORT or https://HOST");
+            return Err(BASE_URL_FORMS);
         }
         Ok(BaseUrl(text.strip_suffix('/').unwrap_or(text).to_owned()))
     }

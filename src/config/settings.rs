@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::listen::{HttpAddress, StatsdAddress};
 use super::secret::{BaseUrl, Secret};
+use super::upstream::UpstreamAddress;
 use crate::model::{ExtendTags, Interval, Percentile, Role, Statistic};
 
 /// Everything the daemon needs to know to run.
@@ -32,8 +33,8 @@ pub struct Settings {
     pub num_workers: NonZeroUsize,
     /// The HTTP server.
     pub http: HttpSettings,
-    /// Base URL of the upstream node; set means [`Role::Local`].
-    pub forward_address: Option<BaseUrl>,
+    /// Forwarding upstream; set means [`Role::Local`].
+    pub forward: Option<ForwardSettings>,
     /// Where own telemetry goes as DogStatsD (`HOST:PORT`, UDP); `None` is into our own pipeline.
     pub stats_address: Option<String>,
     /// The Datadog sink, if configured.
@@ -49,7 +50,7 @@ pub struct Settings {
 impl Settings {
     /// What this instance is in the fleet.
     pub fn role(&self) -> Role {
-        match self.forward_address {
+        match self.forward {
             Some(_) => Role::Local,
             None => Role::Global,
         }
@@ -97,6 +98,86 @@ pub struct HttpSettings {
     pub config: bool,
     /// Serve `POST /quitquitquit`.
     pub quit: bool,
+}
+
+/// Forwarding to upstream nodes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ForwardSettings {
+    /// Where to; at least one, each once.
+    pub upstreams: Vec<UpstreamAddress>,
+    /// What upstream understands.
+    pub format: ForwardFormat,
+    /// Sent as `Authorization: Bearer TOKEN`.
+    pub token: Option<Secret>,
+    /// TLS towards `https` upstreams.
+    pub tls: ClientTlsSettings,
+    /// Most entries in one body.
+    pub max_entries_per_body: NonZeroUsize,
+    /// Largest body as sent.
+    pub max_body_bytes: NonZeroUsize,
+    /// Largest body before compression.
+    pub max_plain_bytes: NonZeroUsize,
+    /// Requests at once, per upstream node.
+    pub in_flight: NonZeroUsize,
+    /// One request may take this long.
+    pub timeout: Duration,
+    /// What waits to be sent may take this much memory.
+    pub queue_bytes: usize,
+    /// It may wait this long.
+    pub queue_age: Duration,
+    /// A node that has failed for this long loses its share to the others.
+    pub failover_after: Duration,
+}
+
+/// How aggregates are written for the upstream nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardFormat {
+    /// `POST /import` with a protobuf `metricpb.MetricList`, zstd: our own nodes.
+    Protobuf,
+    /// gRPC `forwardrpc.Forward/SendMetrics`: Veneur 14, and our own nodes.
+    Grpc,
+    /// gRPC `forwardrpc.Forward/SendMetricsV2`, a stream: Veneur 14, and our own nodes.
+    GrpcStream,
+    /// `POST /import` with JSON whose values are gob, zlib: Veneur 1.1, and our own nodes.
+    JsonGob,
+}
+
+impl ForwardFormat {
+    /// All of them.
+    pub const ALL: [ForwardFormat; 4] = [
+        ForwardFormat::Protobuf,
+        ForwardFormat::Grpc,
+        ForwardFormat::GrpcStream,
+        ForwardFormat::JsonGob,
+    ];
+
+    /// Its word in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ForwardFormat::Protobuf => "protobuf",
+            ForwardFormat::Grpc => "grpc",
+            ForwardFormat::GrpcStream => "grpc-stream",
+            ForwardFormat::JsonGob => "json-gob",
+        }
+    }
+
+    /// Whether it is spoken over gRPC.
+    pub const fn is_grpc(self) -> bool {
+        match self {
+            ForwardFormat::Grpc | ForwardFormat::GrpcStream => true,
+            ForwardFormat::Protobuf | ForwardFormat::JsonGob => false,
+        }
+    }
+}
+
+/// Client side of TLS, as PEM text.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClientTlsSettings {
+    /// If set, only servers whose certificate is signed by one of these are trusted, in place
+    /// of those the system trusts.
+    pub authority: Option<String>,
+    /// What we show a server that asks: certificate chain and private key.
+    pub certificate: Option<(String, Secret)>,
 }
 
 /// The Datadog sink.

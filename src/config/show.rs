@@ -6,7 +6,10 @@ use serde_json::{Map, Value, json};
 
 use super::duration;
 use super::secret::REDACTED;
-use super::settings::{DatadogSettings, HttpSettings, IntakeSettings, Settings, TlsSettings};
+use super::settings::{
+    ClientTlsSettings, DatadogSettings, ForwardSettings, HttpSettings, IntakeSettings, Settings,
+    TlsSettings,
+};
 use crate::model::{Percentile, Statistic};
 
 impl Settings {
@@ -75,7 +78,7 @@ fn effective(settings: &Settings) -> Vec<(&'static str, Value)> {
         intake,
         num_workers,
         http,
-        forward_address,
+        forward,
         stats_address,
         datadog,
         debug_flushed_metrics,
@@ -102,8 +105,7 @@ fn effective(settings: &Settings) -> Vec<(&'static str, Value)> {
     ];
     shown.extend(shown_intake(intake));
     shown.extend(shown_http(http));
-    let forward = forward_address.as_ref().map_or(String::new(), |url| url.redacted());
-    shown.push(("forward_address", json!(forward)));
+    shown.extend(shown_forward(forward.as_ref()));
     shown.extend(shown_datadog(datadog.as_ref()));
     shown.extend([
         ("debug_flushed_metrics", json!(debug_flushed_metrics)),
@@ -159,6 +161,48 @@ fn shown_http(http: &HttpSettings) -> Vec<(&'static str, Value)> {
         ("http_address", json!(address)),
         ("http.config", json!(config)),
         ("http_quit", json!(quit)),
+    ]
+}
+
+fn shown_forward(forward: Option<&ForwardSettings>) -> Vec<(&'static str, Value)> {
+    let Some(ForwardSettings {
+        upstreams,
+        format,
+        token,
+        tls: ClientTlsSettings { authority, certificate },
+        max_entries_per_body,
+        max_body_bytes,
+        max_plain_bytes,
+        in_flight,
+        timeout,
+        queue_bytes,
+        queue_age,
+        failover_after,
+    }) = forward
+    else {
+        return vec![("forward_address", json!([]))];
+    };
+    let addresses: Vec<String> = upstreams.iter().map(|upstream| upstream.redacted()).collect();
+    let (certificate, has_key) = match certificate {
+        Some((certificate, _)) => (certificate.as_str(), true),
+        None => ("", false),
+    };
+    vec![
+        ("forward_address", json!(addresses)),
+        ("forward_format", json!(format.as_str())),
+        ("forward_use_grpc", json!(format.is_grpc())),
+        ("forward.token", json!(hidden(token.is_some()))),
+        ("forward.tls_authority_certificate", json!(authority.as_deref().unwrap_or(""))),
+        ("forward.tls_certificate", json!(certificate)),
+        ("forward.tls_key", json!(hidden(has_key))),
+        ("forward.max_entries_per_body", json!(max_entries_per_body)),
+        ("forward.max_body_bytes", json!(max_body_bytes)),
+        ("forward.max_plain_bytes", json!(max_plain_bytes)),
+        ("forward.in_flight", json!(in_flight)),
+        ("forward.timeout", json!(duration::show(*timeout))),
+        ("forward.queue_bytes", json!(queue_bytes)),
+        ("forward.queue_age", json!(duration::show(*queue_age))),
+        ("forward.failover_after", json!(duration::show(*failover_after))),
     ]
 }
 

@@ -4,7 +4,7 @@
 /// would be bad advice (`grpc_address` is no misspelt `http_address`).
 ///
 /// Source: the example.yaml of Veneur 2.0 to 14.2.0.
-const FOREIGN: [&str; 39] = [
+const FOREIGN: [&str; 38] = [
     "block_profile_rate",
     "count_unique_timeseries",
     "datadog_exclude_tags_prefix_by_prefix_metric",
@@ -15,7 +15,6 @@ const FOREIGN: [&str; 39] = [
     "falconer_address",
     "features",
     "flush_file",
-    "forward_use_grpc",
     "grpc_address",
     "grpc_listen_addresses",
     "indicator_span_timer_name",

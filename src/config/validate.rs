@@ -4,6 +4,7 @@
 //! settings are used only if there were none.
 
 mod delivery;
+mod forward;
 mod intake;
 
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -29,6 +30,7 @@ const MOST_THREADS: u64 = 1024;
 pub(super) fn settings(raw: &Raw, machine: &Machine, report: &mut Report) -> Settings {
     let intake = intake::intake(raw, machine, report);
     let http = delivery::http(raw, machine, report);
+    let forward = forward::forward(raw, machine, report);
     let datadog = delivery::datadog(raw, report);
     let settings = Settings {
         interval: interval(&raw.interval, report),
@@ -42,7 +44,7 @@ pub(super) fn settings(raw: &Raw, machine: &Machine, report: &mut Report) -> Set
         intake,
         num_workers: threads(&raw.num_workers, machine, report),
         http,
-        forward_address: delivery::base_url(&raw.forward_address, report),
+        forward,
         stats_address: delivery::stats_address(&raw.stats_address, report),
         datadog,
         debug_flushed_metrics: flag(&raw.debug_flushed_metrics, false),

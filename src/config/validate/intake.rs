@@ -137,7 +137,7 @@ fn tls(
 }
 
 /// PEM text with a block of `kind`: the value itself, or what the file it names holds.
-fn pem(
+pub(super) fn pem(
     given: Option<&Given<String>>,
     kind: &str,
     machine: &Machine,
