@@ -1,2 +1,93 @@
-//! x
-fn main() {}
+//! The `veneur` program: arguments, configuration, run, exit codes.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use veneur::cli::emit::{self, EmitError};
+use veneur::cli::explain::{self, ExplainError};
+use veneur::cli::{self, Command, DaemonArguments};
+use veneur::config::{self, Loaded, Problems};
+use veneur::server::{Server, panics};
+use veneur::telemetry::sentry::{self, Reporter};
+use veneur::telemetry::{Telemetry, logging};
+
+/// The configuration or the arguments are wrong (`EX_USAGE`).
+const EXIT_USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    // Named once for the whole process: no other cryptography is in it.
+    let _only_one = rustls::crypto::ring::default_provider().install_default();
+    match cli::parse(std::env::args_os()) {
+        Ok(Command::Help) => print(cli::HELP),
+        Ok(Command::Version) => print(concat!("veneur ", env!("CARGO_PKG_VERSION"), "\n")),
+        Ok(Command::Explain(mut arguments)) => {
+            let ran = explain::run(&mut arguments, io::stdin().lock(), io::stdout().lock());
+            match ran {
+                Ok(outcome) => outcome.into(),
+                Err(error @ ExplainError::Usage(_)) => fail(&error.to_string(), EXIT_USAGE),
+                Err(error @ ExplainError::Io(_)) => fail(&error.to_string(), 1),
+            }
+        }
+        Ok(Command::Emit(mut arguments)) => match emit::run(&mut arguments, io::stdout().lock()) {
+            Ok(code) => code,
+            Err(error @ EmitError::Usage(_)) => fail(&error.to_string(), EXIT_USAGE),
+            Err(error) => fail(&error.to_string(), 1),
+        },
+        Ok(Command::Daemon(arguments)) => daemon(&arguments),
+        Err(error) => fail(&format!("{error}; see veneur --help"), EXIT_USAGE),
+    }
+}
+
+fn load(arguments: &DaemonArguments) -> Result<Loaded, Problems> {
+    config::load(arguments.config.as_deref(), std::env::vars_os(), arguments.strict)
+}
+
+fn daemon(arguments: &DaemonArguments) -> ExitCode {
+    let loaded = match load(arguments) {
+        Ok(loaded) => loaded,
+        Err(problems) => return fail(&problems.to_string(), EXIT_USAGE),
+    };
+    if arguments.print_config {
+        return print(&loaded.settings.effective_yaml());
+    }
+    if arguments.validate {
+        loaded.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        return ExitCode::SUCCESS;
+    }
+    match run(loaded, arguments.clone()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error.to_string(), 1),
+    }
+}
+
+fn run(loaded: Loaded, arguments: DaemonArguments) -> Result<(), Box<dyn Error>> {
+    let settings = &loaded.settings;
+    let telemetry = Telemetry::default();
+    panics::end_process();
+    let hostname = settings.hostname.as_deref();
+    let reporter = sentry::start(settings.sentry_dsn.as_ref(), hostname, &telemetry)?;
+    let logs = logging::init(settings.debug, reporter.as_ref().map(Reporter::errors))?;
+    loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let ended = Server::build(loaded, telemetry, logs)
+        .and_then(|server| server.run(Box::new(move || load(&arguments))));
+    if let Some(reporter) = reporter {
+        reporter.flush();
+    }
+    Ok(ended?)
+}
+
+/// Writes to standard output; a reader that has gone away is no failure.
+fn print(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            fail(&format!("cannot write to standard output: {error}"), 1)
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn fail(message: &str, code: u8) -> ExitCode {
+    eprintln!("veneur: {message}");
+    ExitCode::from(code)
+}

@@ -87,6 +87,8 @@ metrics! {
     PACKET_ERROR_TOTAL = "packet.error_total", Counter, One;
     /// Unknown sections of otherwise good lines that were skipped.
     PACKET_SECTIONS_SKIPPED_TOTAL = "packet.sections_skipped_total", Counter, One;
+    /// Elements of packed values that were left out (`reason`).
+    PACKET_VALUES_SKIPPED_TOTAL = "packet.values_skipped_total", Counter, One;
     /// Datagrams and stream frames received (`protocol`).
     LISTEN_RECEIVED_PER_PROTOCOL_TOTAL = "listen.received_per_protocol_total", Counter, One;
     /// Bytes of them (`protocol`).
@@ -95,6 +97,12 @@ metrics! {
     LISTEN_LINES_TOTAL = "listen.lines_total", Counter, One;
     /// Samples in the lines, a packed line having several (`protocol`).
     LISTEN_SAMPLES_TOTAL = "listen.samples_total", Counter, One;
+    /// Values that brought a time of their own and skip aggregation (`protocol`).
+    LISTEN_TIMESTAMPED_TOTAL = "listen.timestamped_total", Counter, One;
+    /// Events received (`protocol`).
+    LISTEN_EVENTS_TOTAL = "listen.events_total", Counter, One;
+    /// Service checks received (`protocol`).
+    LISTEN_CHECKS_TOTAL = "listen.checks_total", Counter, One;
     /// Datagrams the kernel dropped because a receive buffer was full (`listener`, `socket`).
     LISTEN_KERNEL_DROPS_TOTAL = "listen.kernel_drops_total", Counter, One;
     /// Errors of the system while listening (`during` accept, receive, wait, drain).
@@ -114,6 +122,10 @@ metrics! {
 
     /// Time readers stood still because a worker's inbox was full.
     ROUTER_BLOCKED_NS_TOTAL = "router.blocked_ns_total", Counter, Nanoseconds;
+    /// Samples lost on the way to a worker (`reason`).
+    ROUTER_DROPPED_TOTAL = "router.dropped_total", Counter, One;
+    /// Events, service checks and timestamped values there was no room for (`reason`).
+    COLLECTOR_DROPPED_TOTAL = "collector.dropped_total", Counter, One;
     /// Time from handing a batch over to a worker to its being applied.
     WORKER_QUEUE_DURATION_NS = "worker.queue_duration_ns", Duration, Nanoseconds;
     /// Samples workers applied.
@@ -139,6 +151,10 @@ metrics! {
     FLUSH_TOTAL_DURATION_NS = "flush.total_duration_ns", Duration, Nanoseconds;
     /// Points of the last flush.
     FLUSH_POST_METRICS_TOTAL = "flush.post_metrics_total", Gauge, One;
+    /// Values not emitted because they were not finite, such as an overflowed sum.
+    FLUSH_NON_FINITE_TOTAL = "flush.non_finite_total", Counter, One;
+    /// Intervals that passed without a flush.
+    FLUSH_MISSED_TOTAL = "flush.missed_total", Counter, One;
     /// Different series received in the interval.
     FLUSH_UNIQUE_TIMESERIES_TOTAL = "flush.unique_timeseries_total", Counter, One;
     /// When the last flush began, since 1970.

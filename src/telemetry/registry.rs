@@ -50,8 +50,16 @@ impl Telemetry {
 
     /// Records one duration; names ending in `_ns` are sent as timers in nanoseconds.
     pub fn duration(&self, name: &'static str, tags: &str, length: Duration) {
+        self.durations(name, tags, length, 1);
+    }
+
+    /// Records `n` durations of the same length.
+    pub fn durations(&self, name: &'static str, tags: &str, length: Duration, n: u64) {
         match self.lock().family(name, Kind::Duration) {
-            Family::Durations(series) => at(series, tags).record(length.as_nanos() as f64),
+            Family::Durations(series) => {
+                let series = at(series, tags);
+                (0..n).for_each(|_| series.record(length.as_nanos() as f64));
+            }
             family => family.refuse(name),
         }
     }

@@ -1,0 +1,120 @@
+//! Where flushes go: to the sinks, with what the daemon says about itself put in before.
+
+use std::net::{ToSocketAddrs, UdpSocket};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
+
+use tracing::{debug, warn};
+
+use crate::model::MetricKind;
+use crate::pipeline::flush::{FlushReport, Outlet};
+use crate::pipeline::{Flushed, Intake};
+use crate::sinks::SinkTask;
+use crate::telemetry::logging::Logs;
+use crate::telemetry::{Telemetry, names, report};
+
+/// The running sinks; a reload replaces them between two flushes.
+///
+/// The lock is held for as long as an offer takes, by the flush thread or by a reload.
+pub(super) type Sinks = Arc<Mutex<Vec<SinkTask>>>;
+
+/// The flush thread's way out.
+pub(super) struct Delivery {
+    pub(super) sinks: Sinks,
+    pub(super) own: OwnTelemetry,
+    pub(super) telemetry: Telemetry,
+    pub(super) logs: Logs,
+}
+
+impl Outlet for Delivery {
+    fn before_flush(&mut self) {
+        self.logs.report_left_out(&self.telemetry);
+        self.own.report(&self.telemetry);
+    }
+
+    fn deliver(&mut self, flushed: Flushed) {
+        record(&self.telemetry, &flushed);
+        for sink in self.sinks.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            sink.offer(Arc::clone(&flushed.batch));
+        }
+    }
+}
+
+/// Where our own metrics go.
+pub(super) enum OwnTelemetry {
+    /// Into our own pipeline, ahead of the drain: a flush contains its own figures.
+    Pipeline(Box<Intake>),
+    /// To a statsd server elsewhere.
+    Statsd {
+        socket: UdpSocket,
+        address: String,
+        /// The node's tags: the server there does not know them.
+        tags: Vec<String>,
+    },
+}
+
+impl OwnTelemetry {
+    fn report(&mut self, telemetry: &Telemetry) {
+        match self {
+            OwnTelemetry::Pipeline(intake) => {
+                intake.datagram(&report::take_lines(telemetry, &[]));
+                intake.hand_over_all();
+            }
+            OwnTelemetry::Statsd { socket, address, tags } => {
+                let lines = report::take_lines(telemetry, tags);
+                // Resolved each time: the server there may move.
+                let to = address.to_socket_addrs().ok().and_then(|mut all| all.next());
+                let Some(to) = to else {
+                    warn!(%address, "own telemetry is lost: the address does not resolve");
+                    return;
+                };
+                for datagram in report::datagrams(&lines) {
+                    if let Err(error) = socket.send_to(datagram, to) {
+                        debug!(%address, %error, "own telemetry is lost");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Counts what a flush was like; the next one reports it.
+fn record(telemetry: &Telemetry, flushed: &Flushed) {
+    let Flushed { batch, forwards: _, report } = flushed;
+    let FlushReport { workers, series, series_known, non_finite, missed, gather, render } = report;
+    for worker in workers {
+        telemetry.duration(names::FLUSH_WORKER_DURATION_NS, "", worker.pause);
+        telemetry.count(names::WORKER_METRICS_PROCESSED_TOTAL, "", worker.samples);
+        for step in worker.queue_ns.iter_recorded() {
+            let waited = Duration::from_nanos(step.value_iterated_to());
+            let batches = step.count_since_last_iteration();
+            telemetry.durations(names::WORKER_QUEUE_DURATION_NS, "", waited, batches);
+        }
+    }
+    for kind in MetricKind::ALL {
+        let tag = format!("metric_type:{kind}");
+        telemetry.count(names::WORKER_METRICS_FLUSHED_TOTAL, &tag, series[kind as usize]);
+    }
+    telemetry.gauge(names::WORKER_CONTEXTS, "", *series_known as f64);
+    telemetry.count(names::WORKER_EVENTS_FLUSHED_TOTAL, "", batch.events.len() as u64);
+    telemetry.count(names::WORKER_CHECKS_FLUSHED_TOTAL, "", batch.checks.len() as u64);
+    telemetry.count(names::FLUSH_NON_FINITE_TOTAL, "", *non_finite);
+    telemetry.count(names::FLUSH_MISSED_TOTAL, "", u64::from(*missed));
+    telemetry.duration(names::FLUSH_TOTAL_DURATION_NS, "part:gather", *gather);
+    telemetry.duration(names::FLUSH_TOTAL_DURATION_NS, "part:combine", *render);
+    telemetry.gauge(names::FLUSH_POST_METRICS_TOTAL, "", batch.points.len() as f64);
+    let now = UNIX_EPOCH.elapsed().unwrap_or_default();
+    telemetry.gauge(names::FLUSH_FLUSH_TIMESTAMP_NS, "", now.as_nanos() as f64);
+    if *missed > 0 {
+        warn!(missed, "flushes were missed: this one stands for all their intervals");
+    }
+    debug!(
+        points = batch.points.len(),
+        events = batch.events.len(),
+        checks = batch.checks.len(),
+        series = series_known,
+        gather = ?gather,
+        render = ?render,
+        "flushed"
+    );
+}

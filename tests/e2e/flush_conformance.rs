@@ -1,0 +1,199 @@
+//! What Veneur 1.1.0 POSTs for a configuration and packets, through the real program.
+//!
+//! `conformance/flush_v110.json` was captured from the real Veneur. A case passes when what
+//! arrives at the intake is `expect`, an entry of `also_ok`, or what [`difference`] says we do
+//! on purpose. SIGTERM ends the interval, so no case waits for a clock.
+
+use std::collections::BTreeMap;
+use std::net::UdpSocket;
+
+use serde_json::{Value, json};
+
+use crate::fake_intake::FakeIntake;
+use crate::support::Daemon;
+
+const CASES: &str = include_str!("../conformance/flush_v110.json");
+
+/// Values are compared to so many parts of themselves, unless a case says otherwise.
+const TOLERANCE: f64 = 1e-6;
+
+/// Where we differ on purpose: the case, the reason, and what stands in for parts of `expect`.
+fn difference(case: &str) -> Option<(&'static str, Value)> {
+    match case {
+        "events and service checks get server tags and default host" => Some((
+            "today's clients send fields behind a check's message; 1.1.0 refuses such a check",
+            json!({"standalone": {"service_checks": [
+                {"check": "db", "status": 1, "host_name": "testhost", "timestamp": 1_500_000_002,
+                 "message": "slow", "tags": ["c:d", "env:prod"]},
+                {"check": "db2", "status": 0, "host_name": "dbh", "timestamp": 1_500_000_003,
+                 "tags": ["env:prod"]},
+            ]}}),
+        )),
+        _ => None,
+    }
+}
+
+/// The cases, with our differences in place of what 1.1.0 did.
+fn cases() -> Vec<Value> {
+    let mut cases: Vec<Value> = serde_json::from_str(CASES).expect("the cases are JSON");
+    for case in &mut cases {
+        let Some((_reason, ours)) = difference(text(&case["name"])) else { continue };
+        for (node, parts) in ours.as_object().expect("an object") {
+            for (part, wanted) in parts.as_object().expect("an object") {
+                case["expect"][node][part] = wanted.clone();
+            }
+        }
+    }
+    cases
+}
+
+/// The generator of the cases: `x = (x * 1103515245 + 12345) mod 2^31`, value `(x mod 100000) / 10`.
+fn generated(generator: &Value) -> Vec<String> {
+    let (name, kind) = (text(&generator["metric"]), text(&generator["type"]));
+    let count = generator["count"].as_u64().expect("a count");
+    let mut x: u64 = 42;
+    (0..count)
+        .map(|_| {
+            x = (x * 1_103_515_245 + 12_345) % (1 << 31);
+            format!("{name}:{:.1}|{kind}", (x % 100_000) as f64 / 10.0)
+        })
+        .collect()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().expect("a string")
+}
+
+/// A node of a case: its configuration as YAML (JSON is YAML), with addresses of its own.
+fn node(config: &Value, intake: &FakeIntake, statsd: &UdpSocket, more: Value) -> Daemon {
+    let mut config = config.as_object().expect("an object").clone();
+    let own = json!({
+        "api_hostname": intake.url(),
+        "key": "0123456789abcdef",
+        "udp_address": "127.0.0.1:0",
+        "http_address": "127.0.0.1:0",
+        "num_readers": 1,
+        "num_workers": 2,
+        "stats_address": statsd.local_addr().expect("it is bound").to_string(),
+    });
+    for part in [own, more] {
+        config.extend(part.as_object().expect("an object").clone());
+    }
+    Daemon::start(&Value::Object(config).to_string())
+}
+
+/// What one node sent to its intake, in the form of the cases.
+fn observed(intake: &FakeIntake) -> Value {
+    let taken: Vec<_> =
+        intake.received().into_iter().filter(|request| request.is_taken()).collect();
+    let at = |path: &'static str| taken.iter().filter(move |request| request.path == path);
+    let mut sizes = Vec::new();
+    let mut series = Vec::new();
+    for request in at("/api/v1/series") {
+        let body = request.json();
+        let body = body["series"].as_array().expect("a list of series").clone();
+        sizes.push(body.len());
+        series.extend(body);
+    }
+    sizes.sort_unstable_by(|a, b| b.cmp(a));
+    for one in &mut series {
+        let value = one["points"][0][1].clone();
+        let fields = one.as_object_mut().expect("an object");
+        assert_eq!(fields["points"].as_array().map(Vec::len), Some(1));
+        fields.remove("points");
+        fields.insert("value".to_owned(), value);
+        fields.entry("tags").or_insert_with(|| json!([]));
+    }
+    series.sort_by_key(order);
+    let lists = |path: &'static str, inside: fn(&Value) -> &Value| -> Vec<Value> {
+        at(path).flat_map(|request| inside(&request.json()).as_array().cloned()).flatten().collect()
+    };
+    json!({
+        "series": series,
+        "body_sizes": sizes,
+        "events": lists("/intake", |body| &body["events"]["api"]),
+        "service_checks": lists("/api/v1/check_run", |body| body),
+    })
+}
+
+/// The order of the cases' series: metric, type, tags; values of one series as numbers.
+fn order(series: &Value) -> (String, String, String, String) {
+    let value = series["value"].as_f64().unwrap_or(f64::NAN);
+    let by_size = format!("{:030.9}", value + 1e15);
+    (series["metric"].to_string(), series["type"].to_string(), series["tags"].to_string(), by_size)
+}
+
+/// Whether a node sent what is expected of it; what a case does not speak of is free.
+fn agrees(expected: &Value, observed: &Value, tolerance: f64) -> bool {
+    let expected = expected.as_object().expect("an object");
+    expected.iter().all(|(part, wanted)| {
+        let mut wanted = wanted.as_array().expect("a list").clone();
+        if part == "series" {
+            wanted.sort_by_key(order);
+        }
+        same(&Value::Array(wanted), &observed[part], tolerance)
+    })
+}
+
+fn same(wanted: &Value, found: &Value, tolerance: f64) -> bool {
+    match (wanted, found) {
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b, tolerance))
+        }
+        (Value::Object(a), Value::Object(b)) => {
+            let sorted = |object: &serde_json::Map<String, Value>| -> BTreeMap<String, Value> {
+                object.clone().into_iter().collect()
+            };
+            let (a, b) = (sorted(a), sorted(b));
+            a.keys().eq(b.keys()) && a.iter().all(|(key, a)| same(a, &b[key], tolerance))
+        }
+        (Value::Number(a), Value::Number(b)) => match (a.as_f64(), b.as_f64()) {
+            (Some(a), Some(b)) => (a - b).abs() <= tolerance * a.abs().max(1e-9),
+            _ => false,
+        },
+        _ => wanted == found,
+    }
+}
+
+/// Every outcome a case allows for `node`.
+fn allowed<'a>(case: &'a Value, node: &'a str) -> impl Iterator<Item = &'a Value> {
+    let also = case["also_ok"].as_array().into_iter().flatten();
+    std::iter::once(&case["expect"]).chain(also).map(move |outcome| &outcome[node])
+}
+
+fn packets(case: &Value, key: &str) -> Vec<String> {
+    match (&case["generator"], key) {
+        (Value::Object(_), "packets") => generated(&case["generator"]),
+        _ => {
+            let packets = case[key].as_array().into_iter().flatten();
+            packets.map(|packet| text(packet).to_owned()).collect()
+        }
+    }
+}
+
+/// Runs one case that needs one node; what is wrong, if anything.
+async fn standalone(case: &Value) -> Option<String> {
+    let intake = FakeIntake::start().await;
+    let statsd = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+    let mut daemon = node(&case["config"], &intake, &statsd, json!({}));
+    let packets = packets(case, "packets");
+    daemon.send(packets.iter().map(String::as_bytes));
+    tokio::task::spawn_blocking(move || daemon.stop()).await.expect("it stops");
+    let tolerance = case["rel_tolerance"].as_f64().unwrap_or(TOLERANCE);
+    let found = observed(&intake);
+    let passes = allowed(case, "standalone").any(|wanted| agrees(wanted, &found, tolerance));
+    (!passes).then(|| format!("{}\n  wanted {}\n  found  {found}", case["name"], case["expect"]))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_node_sends_what_veneur_sends() {
+    let cases = cases();
+    let mut wrong = Vec::new();
+    let mut run = 0;
+    for case in cases.iter().filter(|case| case["mode"] == "standalone") {
+        wrong.extend(standalone(case).await);
+        run += 1;
+    }
+    assert!(run > 20, "the cases are there");
+    assert!(wrong.is_empty(), "{} of {run} cases fail:\n{}", wrong.len(), wrong.join("\n"));
+}

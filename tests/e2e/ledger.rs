@@ -1,0 +1,105 @@
+//! What is counted adds up: nothing disappears without a number.
+
+use std::net::UdpSocket;
+
+use crate::support::{Daemon, http};
+
+const QUIET: &str = "
+interval: 5m
+udp_address: 127.0.0.1:0
+http_address: 127.0.0.1:0
+num_readers: 1
+";
+
+/// The sum of all series of a family on `/metrics` whose labels contain `label`.
+fn total(daemon: &Daemon, family: &str, label: &str) -> u64 {
+    let (status, page) = http(&daemon.http, "GET", "/metrics");
+    assert_eq!(status, 200);
+    let series = page.lines().filter(|line| line.starts_with(family) && line.contains(label));
+    series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64
+}
+
+/// Waits until as many datagrams were taken or refused.
+fn wait_for_packets(daemon: &Daemon, packets: u64) {
+    crate::support::wait_until("all datagrams are read", || {
+        total(daemon, "veneur_listen_received_per_protocol_total", "udp") >= packets
+    });
+}
+
+#[test]
+fn every_line_is_taken_or_refused_for_a_reason() {
+    let daemon = Daemon::start(&format!("{QUIET}metric_max_length: 1000\n"));
+    let long = vec![b'x'; 1001];
+    daemon.send([
+        &b"a:1|c\nb:2:3:nan|g\n_e{1,1}:a|b\n_sc|db|0"[..],
+        b"bad\na:x|c\na:1|q\nok:1|c|@7",
+        b"late:1|c|T1700000000\nlate:1|h|T1700000000",
+        b"new:1|c|~what",
+        &long,
+    ]);
+    wait_for_packets(&daemon, 5);
+    let udp = "protocol=\"udp\"";
+    for (family, label, want) in [
+        ("veneur_listen_received_per_protocol_total", udp, 5),
+        ("veneur_listen_lines_total", udp, 11),
+        ("veneur_listen_samples_total", udp, 4),
+        ("veneur_listen_timestamped_total", udp, 1),
+        ("veneur_listen_events_total", udp, 1),
+        ("veneur_listen_checks_total", udp, 1),
+        ("veneur_packet_sections_skipped_total", "", 1),
+        ("veneur_packet_values_skipped_total", "", 1),
+        ("veneur_packet_error_total", "reason=\"missing_value\"", 1),
+        ("veneur_packet_error_total", "reason=\"bad_value\"", 1),
+        ("veneur_packet_error_total", "reason=\"unknown_type\"", 1),
+        ("veneur_packet_error_total", "reason=\"bad_sample_rate\"", 1),
+        ("veneur_packet_error_total", "reason=\"timestamp_unsupported\"", 1),
+        ("veneur_packet_error_total", "reason=\"toolong\"", 1),
+        ("veneur_packet_error_total", "", 6),
+    ] {
+        assert_eq!(total(&daemon, family, label), want, "{family} {label}");
+    }
+}
+
+#[test]
+fn what_the_kernel_drops_is_counted_to_the_datagram() {
+    const SENT: u64 = 20_000;
+    let mut daemon = Daemon::start(&format!("{QUIET}read_buffer_size_bytes: 65536\n"));
+    daemon.signal("STOP");
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+    for _ in 0..SENT {
+        socket.send_to(b"flood:1|c", daemon.udp()).expect("loopback takes it, or drops it");
+    }
+    daemon.signal("CONT");
+    let dropped = total(&daemon, "veneur_listen_kernel_drops_total", "");
+    assert!(dropped > 0, "a socket of 64 KiB does not hold {SENT} datagrams");
+    wait_for_packets(&daemon, SENT - dropped);
+    daemon.stop();
+    let output = daemon.rest_of_output();
+    let row = output.lines().find(|line| line.contains("flood")).expect("some were taken");
+    let counted: u64 = row.split_whitespace().nth(2).and_then(|n| n.parse().ok()).expect("a count");
+    assert_eq!(counted + dropped, SENT);
+}
+
+#[test]
+fn own_telemetry_goes_to_stats_address_with_the_nodes_tags() {
+    let statsd = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+    statsd.set_read_timeout(Some(crate::support::DEADLINE)).expect("a timeout can be set");
+    let address = statsd.local_addr().expect("it is bound");
+    let mut daemon = Daemon::start(&format!("{QUIET}stats_address: {address}\ntags: [env:test]\n"));
+    daemon.send([&b"bad"[..], b"good:1|c"]);
+    daemon.stop();
+    let mut lines = Vec::new();
+    let mut buffer = [0; 65_536];
+    while !lines.iter().any(|line: &String| line.starts_with("veneur.packet.error_total:1|c")) {
+        let length = statsd.recv(&mut buffer).expect("own telemetry arrives");
+        assert!(length <= 1432, "a datagram fits one frame");
+        let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        lines.extend(text.lines().map(str::to_owned));
+    }
+    for line in &lines {
+        assert!(line.starts_with("veneur."), "{line}");
+        assert!(line.contains("#env:test,veneurlocalonly"), "{line}");
+    }
+    // Nothing of it is in the flush.
+    assert!(!daemon.rest_of_output().contains("veneur's own"));
+}

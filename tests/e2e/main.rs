@@ -1,0 +1,8 @@
+//! The real program, real sockets, real signals.
+
+#[path = "../support/fake_intake.rs"]
+mod fake_intake;
+mod flush_conformance;
+mod ledger;
+mod lifecycle;
+mod support;

@@ -1,0 +1,198 @@
+//! The real program as a child process, and what the tests say to it.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpStream, UdpSocket};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Nothing here takes seconds on an idle machine; on a busy one it may.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+const CONFIG: &str = "veneur.yaml";
+
+/// A running `veneur`, killed when dropped.
+pub(crate) struct Daemon {
+    child: Child,
+    log: Receiver<String>,
+    stdout: Receiver<String>,
+    seen: Vec<String>,
+    directory: PathBuf,
+    /// What the log line `ready` says.
+    pub(crate) statsd: Vec<String>,
+    pub(crate) http: String,
+}
+
+impl Daemon {
+    /// Starts it with this configuration and waits until it is ready.
+    pub(crate) fn start(yaml: &str) -> Daemon {
+        let directory = scratch_directory();
+        let file = directory.join(CONFIG);
+        fs::write(&file, yaml).expect("the scratch directory can be written");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_veneur"));
+        command.arg("-f").arg(file);
+        Daemon::spawn(command, directory)
+    }
+
+    /// Replaces its configuration file.
+    pub(crate) fn configure(&self, yaml: &str) {
+        fs::write(self.directory.join(CONFIG), yaml).expect("the scratch directory can be written");
+    }
+
+    /// Starts it without a file and waits until it is ready.
+    pub(crate) fn start_plain(environment: &[(&str, &str)]) -> Daemon {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_veneur"));
+        command.envs(environment.iter().copied());
+        Daemon::spawn(command, scratch_directory())
+    }
+
+    fn spawn(mut command: Command, directory: PathBuf) -> Daemon {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program can be run");
+        let log = lines(child.stderr.take().expect("it is piped"));
+        let stdout = lines(child.stdout.take().expect("it is piped"));
+        let seen = Vec::new();
+        let (statsd, http) = (Vec::new(), String::new());
+        let mut daemon = Daemon { child, log, stdout, seen, directory, statsd, http };
+        let ready = daemon.wait_for_log(" ready ");
+        daemon.statsd = field(&ready, "statsd").split(',').map(str::to_owned).collect();
+        daemon.http = field(&ready, "http").to_owned();
+        daemon
+    }
+
+    /// The next log line that contains `text`.
+    pub(crate) fn wait_for_log(&mut self, text: &str) -> String {
+        let start = Instant::now();
+        loop {
+            let left = DEADLINE.saturating_sub(start.elapsed());
+            let Ok(line) = self.log.recv_timeout(left) else {
+                panic!("no {text:?} in the log:\n{}", self.seen.join("\n"));
+            };
+            self.seen.push(line.clone());
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    /// Where its first UDP listener is.
+    pub(crate) fn udp(&self) -> &str {
+        let address = self.statsd.iter().find_map(|address| address.strip_prefix("udp://"));
+        address.expect("there is a UDP listener")
+    }
+
+    /// Sends datagrams to its first UDP listener. Over loopback they are in its socket when
+    /// this returns.
+    pub(crate) fn send<'a>(&self, datagrams: impl IntoIterator<Item = &'a [u8]>) {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+        for datagram in datagrams {
+            socket.send_to(datagram, self.udp()).expect("loopback takes it");
+        }
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([&format!("-{signal}"), &pid]).status();
+        assert!(sent.expect("kill can be run").success());
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        wait_until("it has ended", || {
+            status = self.child.try_wait().expect("it is our child");
+            status.is_some()
+        });
+        status.expect("it has ended")
+    }
+
+    /// SIGTERM, and waits: the open interval is flushed and delivered.
+    pub(crate) fn stop(&mut self) {
+        self.signal("TERM");
+        let status = self.wait();
+        assert!(status.success(), "{status}:\n{}", self.rest_of_log());
+    }
+
+    /// Everything it has logged so far.
+    pub(crate) fn rest_of_log(&mut self) -> String {
+        self.seen.extend(self.log.try_iter());
+        self.seen.join("\n")
+    }
+
+    /// Everything left on its standard output, to its end: call it after the process ended.
+    pub(crate) fn rest_of_output(&mut self) -> String {
+        self.stdout.iter().collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Both fail if it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// Asks again and again until it holds: for what announces itself to nobody.
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// One HTTP request; status and body.
+pub(crate) fn http(address: &str, method: &str, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).expect("the server is there");
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: veneur\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).expect("the server takes it");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("the server answers");
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    (status.expect("a status line"), body.to_owned())
+}
+
+/// The value of `key="value"` or `key=value` in a log line.
+fn field<'a>(line: &'a str, key: &str) -> &'a str {
+    let from = line.find(&format!(" {key}=")).expect("the field is there") + key.len() + 2;
+    let rest = &line[from..];
+    match rest.strip_prefix('"') {
+        Some(quoted) => quoted.split('"').next().unwrap_or(quoted),
+        None => rest.split(' ').next().unwrap_or(rest),
+    }
+}
+
+fn lines(from: impl std::io::Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// A directory of this test's own.
+pub(crate) fn scratch_directory() -> PathBuf {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("veneur-test-{}-{number}", std::process::id());
+    let directory = std::env::temp_dir().join(name);
+    fs::create_dir_all(&directory).expect("the temporary directory can be written");
+    directory
+}
