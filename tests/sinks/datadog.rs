@@ -1,5 +1,6 @@
 //! The Datadog sink against a fake intake.
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -326,7 +327,13 @@ async fn the_status_counts_even_if_the_answer_never_ends() {
 
 #[tokio::test]
 async fn an_intake_that_is_not_there_is_a_failure_of_io() {
-    let url = FakeIntake::start().await.url();
+    // Bound but not listening: the port answers nobody and is nobody else's.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)
+        .expect("a TCP socket can be had");
+    let any: SocketAddr = ([127, 0, 0, 1], 0).into();
+    socket.bind(&any.into()).expect("loopback has free ports");
+    let address = socket.local_addr().ok().and_then(|address| address.as_socket());
+    let url = format!("http://{}", address.expect("a bound socket has an address"));
     let time = Duration::from_millis(300);
     let delivered = flush_within(&mut sink(&settings(&url)), gauges(1), time).await;
     assert_eq!(delivered.points, Tally::lost(Reason::Io, 1));
