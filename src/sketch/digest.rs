@@ -20,7 +20,7 @@ use crate::model::Weight;
 const BUFFER: usize = 256;
 /// The same in Veneur: ⌊7.5 + 0.37·100 − 0.0002·100²⌋.
 const VENEUR_BUFFER: usize = 42;
-/// The most centroids an imported digest may have; one of ours has fewer than 200.
+/// The most centroids an imported digest may have; one of ours has at most 214.
 const MAX_IMPORTED_CENTROIDS: usize = 10_000;
 /// The largest weight that is believed: beyond it, doubles no longer count by ones anyway.
 const MAX_IMPORTED_WEIGHT: f64 = 1e18;
@@ -142,11 +142,11 @@ impl Digest {
             folded_min: min.min(first.mean),
             folded_max: max.max(last.mean),
             folded_reciprocal_sum: reciprocal_sum,
-            folded_weight: weight,
             ..Digest::new()
         };
-        if centroids.len() < fold::MAX_CENTROIDS {
+        if centroids.len() <= fold::MAX_CENTROIDS {
             digest.centroids = centroids;
+            digest.folded_weight = weight;
         } else {
             digest.fold_in(&centroids, weight);
         }
@@ -189,11 +189,11 @@ impl Digest {
         if self.centroids.is_empty() {
             return None;
         }
-        let (min, max) = (self.folded_min, self.folded_max);
+        let (min, max, total) = (self.folded_min, self.folded_max, self.folded_weight);
         if self.mode == Mode::Veneur || self.centroids.len() < quantile::FEW_CENTROIDS {
-            return Some(quantile::by_midpoints(&self.centroids, min, max, q));
+            return Some(quantile::by_midpoints(&self.centroids, min, max, q * total));
         }
-        Some(quantile::by_centres(&self.centroids, min, max, q))
+        Some(quantile::by_centres(&self.centroids, min, max, q * total, total))
     }
 
     /// Folds what is buffered; does nothing if nothing is.
@@ -206,7 +206,7 @@ impl Digest {
         }
     }
 
-    /// The compressed list, means ascending; fewer than 200.
+    /// The compressed list, means ascending; at most 214, usually fewer than 140.
     pub fn centroids(&mut self) -> &[Centroid] {
         self.compress();
         &self.centroids
@@ -325,5 +325,125 @@ fn turn(bits: i64) -> i64 {
 impl From<UnitSample> for Centroid {
     fn from(unit: UnitSample) -> Centroid {
         Centroid { mean: unit.value(), weight: 1.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest_of(samples: impl IntoIterator<Item = f64>) -> Digest {
+        let mut digest = Digest::new();
+        samples.into_iter().for_each(|sample| digest.add(sample, Weight::ONE));
+        digest
+    }
+
+    fn weight(observations: f32) -> Weight {
+        Weight::from_rate(1.0 / observations).expect("tests use weights of at least 1")
+    }
+
+    fn centroid(mean: f64, weight: f64) -> Centroid {
+        Centroid { mean, weight }
+    }
+
+    #[test]
+    fn memory_follows_the_number_of_samples() {
+        assert_eq!(size_of::<Digest>(), 112);
+        assert_eq!(Digest::new().heap_bytes(), 0);
+        for (samples, buffer) in [(1, 16), (5, 16), (16, 16), (17, 64), (65, 256), (256, 256)] {
+            let digest = digest_of((0..samples).map(f64::from));
+            assert_eq!(digest.heap_bytes(), 8 * buffer, "{samples} samples");
+        }
+        for samples in [257, 1_000, 100_000] {
+            let digest = digest_of((0..samples).map(|i| f64::from(i * 7919 % 100_003)));
+            assert!(digest.heap_bytes() <= 8 * 256 + 16 * 257, "{samples} samples");
+        }
+    }
+
+    #[test]
+    fn weight_and_extremes_are_exact_at_any_moment() {
+        let mut digest = Digest::new();
+        assert_eq!((digest.weight(), digest.min(), digest.max()), (0.0, None, None));
+        let (mut total, mut min, mut max) = (0.0, f64::INFINITY, f64::NEG_INFINITY);
+        for i in 0..2_000u32 {
+            let value = f64::from(i * 7919 % 2_003) - 1_000.0;
+            let rated = [Weight::ONE, weight(2.0), Weight::ONE, weight(10.0)][i as usize % 4];
+            digest.add(value, rated);
+            total += rated.as_f64();
+            min = value.min(min);
+            max = value.max(max);
+            assert_eq!(digest.weight(), total);
+            assert_eq!((digest.min(), digest.max()), (Some(min), Some(max)));
+        }
+        assert_eq!(digest.centroids().iter().map(|c| c.weight).sum::<f64>(), total);
+        assert_eq!((digest.quantile(0.0), digest.quantile(1.0)), (Some(min), Some(max)));
+    }
+
+    #[test]
+    fn sums_are_kept() {
+        let mut digest = digest_of([1.0, 2.0, 4.0]);
+        digest.add(5.0, weight(10.0));
+        assert_eq!((digest.sum(), digest.reciprocal_sum()), (57.0, 3.75));
+        digest.compress();
+        assert_eq!((digest.sum(), digest.reciprocal_sum()), (57.0, 3.75));
+        digest.add(0.0, Weight::ONE);
+        assert_eq!(digest.reciprocal_sum(), f64::INFINITY);
+    }
+
+    #[test]
+    fn parts_from_a_peer_are_refused_when() {
+        let fine = centroid(1.0, 2.0);
+        for (centroids, min, max, error) in [
+            (vec![fine; 10_001], 1.0, 1.0, DigestError::TooManyCentroids),
+            (vec![fine, centroid(f64::NAN, 1.0)], 0.0, 2.0, DigestError::NonFiniteMean),
+            (vec![centroid(f64::NEG_INFINITY, 1.0)], 0.0, 2.0, DigestError::NonFiniteMean),
+            (vec![centroid(1.0, 0.0)], 0.0, 2.0, DigestError::BadWeight),
+            (vec![fine, centroid(1.0, -1.0)], 0.0, 2.0, DigestError::BadWeight),
+            (vec![centroid(1.0, f64::NAN)], 0.0, 2.0, DigestError::BadWeight),
+            (vec![centroid(1.0, f64::INFINITY)], 0.0, 2.0, DigestError::BadWeight),
+            (vec![centroid(1.0, 6e17), centroid(2.0, 6e17)], 1.0, 2.0, DigestError::BadWeight),
+            (vec![fine], f64::NAN, 2.0, DigestError::BadExtremes),
+            (vec![fine], 0.0, f64::INFINITY, DigestError::BadExtremes),
+            (vec![fine], 2.0, 0.0, DigestError::BadExtremes),
+        ] {
+            assert_eq!(Digest::from_parts(centroids, min, max, 0.0).err(), Some(error));
+        }
+    }
+
+    #[test]
+    fn parts_from_a_peer_are_taken_as_they_are_as_far_as_possible() {
+        let unsorted = vec![centroid(3.0, 1.0), centroid(1.0, 2.0)];
+        let mut digest = Digest::from_parts(unsorted, 2.0, 2.5, 7.0).expect("valid parts");
+        assert_eq!(digest.centroids(), [centroid(1.0, 2.0), centroid(3.0, 1.0)]);
+        assert_eq!((digest.min(), digest.max()), (Some(1.0), Some(3.0)), "widened");
+        assert_eq!((digest.weight(), digest.reciprocal_sum()), (3.0, 7.0));
+
+        // Veneur's empty digest.
+        let empty = Digest::from_parts(vec![], f64::INFINITY, f64::NEG_INFINITY, 0.0);
+        assert_eq!(empty.map(|mut digest| digest.quantile(0.5)), Ok(None));
+
+        let many = (0..10_000).map(|i| centroid(f64::from(i), 1.0)).collect();
+        let mut digest = Digest::from_parts(many, 0.0, 9_999.0, 0.0).expect("valid parts");
+        assert!(digest.centroids().len() <= 214);
+        assert_eq!(digest.weight(), 10_000.0);
+    }
+
+    #[test]
+    fn the_largest_numbers_do_no_harm() {
+        let samples = (0..10_000).map(|i| [f64::MAX, 1.0, f64::MIN, f64::MIN_POSITIVE][i % 4]);
+        let mut digest = digest_of(samples);
+        for q in [0.0, 0.1, 0.25, 0.3, 0.5, 0.75, 0.9, 1.0] {
+            let answer = digest.quantile(q).expect("it has samples");
+            assert!(answer.is_finite(), "{q}: {answer}");
+        }
+        assert!(digest.centroids().iter().all(|c| c.mean.is_finite()));
+    }
+
+    #[test]
+    fn equal_samples_give_exactly_their_value() {
+        let mut digest = digest_of(std::iter::repeat_n(0.1, 100_000));
+        for q in [0.0, 0.001, 0.3, 0.5, 0.999, 1.0] {
+            assert_eq!(digest.quantile(q), Some(0.1));
+        }
     }
 }

@@ -14,7 +14,8 @@
 //! more than that is *cut*: [`Cardinality::cut_registers`] tells a peer of our own kind the
 //! rest; to Veneur, whose own sketches are cut in the same way, it makes no difference.
 
-use super::{Cardinality, Code, Form, MAX_RANK, PRECISION, REGISTERS};
+use super::sparse::{Code, CodeSet};
+use super::{Cardinality, Form, MAX_RANK, PRECISION, REGISTERS};
 
 const VERSION: u8 = 1;
 const DENSE_BYTES: usize = REGISTERS / 2;
@@ -66,16 +67,12 @@ impl Cardinality {
     }
 
     /// The registers that [`Cardinality::to_bytes`] has to cut, as (index, rank).
-    pub fn cut_registers(&self) -> impl Iterator<Item = (u16, u8)> {
-        let registers: &[u8] = match &self.0 {
-            Form::Sparse(_) => &[],
-            Form::Dense(registers) => &registers[..],
+    pub fn cut_registers(&self) -> Vec<(u16, u8)> {
+        let Form::Dense(registers) = &self.0 else {
+            return Vec::new();
         };
-        let highest = match &self.0 {
-            Form::Sparse(_) => MAX_RANK,
-            Form::Dense(registers) => base_of(registers) + MAX_NIBBLE,
-        };
-        (0u16..).zip(registers.iter().copied()).filter(move |&(_, rank)| rank > highest)
+        let highest = base_of(registers) + MAX_NIBBLE;
+        (0..).zip(registers.iter().copied()).filter(|&(_, rank)| rank > highest).collect()
     }
 
     /// Raises one register of a dense sketch to `rank`, if it is lower.
@@ -130,16 +127,18 @@ fn base_of(registers: &[u8; REGISTERS]) -> u8 {
     if highest <= MAX_NIBBLE { 0 } else { lowest }
 }
 
-fn sparse_bytes(codes: &[Code]) -> Vec<u8> {
-    let mut list = Vec::with_capacity(3 * codes.len());
+fn sparse_bytes(codes: &CodeSet) -> Vec<u8> {
+    let mut words: Vec<u32> = codes.iter().map(Code::word).collect();
+    words.sort_unstable();
+    let mut list = Vec::with_capacity(3 * words.len());
     let mut last = 0;
-    for &Code(word) in codes {
+    for &word in &words {
         push_varint(&mut list, word - last);
         last = word;
     }
     let mut bytes = Vec::with_capacity(20 + list.len());
     bytes.extend([VERSION, PRECISION as u8, 0, 1]);
-    for word in [0, codes.len() as u32, last, list.len() as u32] {
+    for word in [0, words.len() as u32, last, list.len() as u32] {
         bytes.extend(word.to_be_bytes());
     }
     bytes.extend(list);

@@ -4,8 +4,13 @@
 //! How much fits is set by the scale k1: with quantiles q as angles θ (sin θ = 2q − 1), a
 //! centroid may reach from θ to θ + π/δ, which is little at the ends and much in the middle.
 //!
-//! Two neighbouring centroids together always exceed that reach, and the whole scale is δ
-//! reaches long: so there are fewer than 2δ = 200 centroids, whatever comes in.
+//! In standard mode a centroid also ends before a gap wider than 1/16 of the whole range:
+//! where values come in two heaps (cache hits and misses), none lies between them, and no
+//! quantile is taken from there. That cuts the worst error at such a median to a third.
+//!
+//! Two neighbours without such a gap between them always exceed the reach, and the whole
+//! scale is δ reaches long: so at most 15 gaps make 16 runs of centroids, and all runs
+//! together have fewer than δ disjoint pairs: 2·(δ − 1) + 16 = 214 centroids at most.
 
 use std::f64::consts::PI;
 
@@ -15,8 +20,13 @@ use super::{
 
 /// δ: Veneur's compression, and ours.
 const COMPRESSION: f64 = 100.0;
-/// One more than a folded list can have.
-pub(super) const MAX_CENTROIDS: usize = 200;
+/// The most centroids a folded list can have.
+pub(super) const MAX_CENTROIDS: usize = 214;
+/// So many samples of one weight are never folded: two of n fit into one reach of the scale
+/// only if 2/n ≤ sin(π/2δ), which is so in its middle from n = 128 on.
+const NEVER_FOLDED: usize = 127;
+/// Gaps wider than one part in so many of the range stay between centroids.
+const GAPS: f64 = 16.0;
 /// A list up to this long gets the memory it needs, a longer one room for what usually
 /// comes: folding 100,000 samples leaves about 130 centroids.
 const SHORT_LIST: usize = 64;
@@ -35,7 +45,13 @@ impl Digest {
         if let (Some(first), Some(last)) = (units.first(), units.last()) {
             self.widen(first.value(), last.value());
         }
-        self.fold_in(&units, units.len() as f64);
+        if self.centroids.is_empty() && units.len() <= NEVER_FOLDED {
+            self.centroids.reserve_exact(units.len());
+            self.centroids.extend(units.iter().copied().map(Centroid::from));
+            self.folded_weight = units.len() as f64;
+        } else {
+            self.fold_in(&units, units.len() as f64);
+        }
         units.clear();
         self.units = units;
     }
@@ -43,8 +59,7 @@ impl Digest {
     pub(super) fn fold_weighted(&mut self) {
         let mut weighted = std::mem::take(&mut self.weighted);
         self.folded_reciprocal_sum += reciprocal_sum(&weighted);
-        weighted
-            .sort_unstable_by(|a, b| a.mean.total_cmp(&b.mean).then(a.weight.total_cmp(&b.weight)));
+        weighted.sort_unstable_by(|a, b| a.mean.total_cmp(&b.mean));
         if let (Some(first), Some(last)) = (weighted.first(), weighted.last()) {
             self.widen(first.mean, last.mean);
         }
@@ -58,13 +73,16 @@ impl Digest {
         self.folded_max = self.folded_max.max(max);
     }
 
-    /// Folds ascending samples or centroids of total weight `weight` into the list. Their
-    /// extremes and reciprocal sum are the caller's.
+    /// Folds ascending samples or centroids of total weight `weight` into the list. Extremes
+    /// must cover them already; they and the reciprocal sum are the caller's.
     pub(super) fn fold_in<T: Copy + Into<Centroid>>(&mut self, incoming: &[T], weight: f64) {
         let total = self.folded_weight + weight;
         let mut list = [Centroid::default(); MAX_CENTROIDS];
         let length = match self.mode {
-            Mode::Standard => fold_standard(&self.centroids, incoming, total, &mut list),
+            Mode::Standard => {
+                let widest_gap = (self.folded_max - self.folded_min) / GAPS;
+                fold_standard(&self.centroids, incoming, total, widest_gap, &mut list)
+            }
             Mode::Veneur => fold_as_veneur(&self.centroids, incoming, total, &mut list),
         };
         self.centroids.clear();
@@ -73,83 +91,124 @@ impl Digest {
             self.centroids.reserve_exact(room);
         }
         self.centroids.extend_from_slice(&list[..length]);
-        self.folded_weight = total_weight(&self.centroids);
+        self.folded_weight = total;
     }
 }
 
 /// Visits both lists in ascending order; of equal means, the incoming first, as Veneur does.
 #[inline(always)]
 fn merge_ascending<T: Copy + Into<Centroid>>(
-    centroids: &[Centroid],
+    mut centroids: &[Centroid],
     incoming: &[T],
     mut visit: impl FnMut(Centroid),
 ) {
-    let (mut at, mut incoming_at) = (0, 0);
-    while at < centroids.len() && incoming_at < incoming.len() {
-        let (ours, theirs) = (centroids[at], incoming[incoming_at].into());
-        let take_ours = ours.mean < theirs.mean;
-        at += usize::from(take_ours);
-        incoming_at += usize::from(!take_ours);
-        visit(if take_ours { ours } else { theirs });
+    for &theirs in incoming {
+        let theirs = theirs.into();
+        while let [ours, rest @ ..] = centroids
+            && ours.mean < theirs.mean
+        {
+            visit(*ours);
+            centroids = rest;
+        }
+        visit(theirs);
     }
-    for &ours in &centroids[at..] {
+    for &ours in centroids {
         visit(ours);
-    }
-    for &theirs in &incoming[incoming_at..] {
-        visit(theirs.into());
     }
 }
 
-/// Writes the folded list to `list` and returns its length.
+/// A list in the making, in standard mode; the last centroid is still open.
+struct Folding<'a> {
+    list: &'a mut [Centroid; MAX_CENTROIDS],
+    length: usize,
+    /// Total weight that will come, and has come.
+    total: f64,
+    seen: f64,
+    /// The widest gap within a centroid.
+    widest_gap: f64,
+    /// Of the open centroid: the weight at which it must end, and what is in it. `excess` is
+    /// Σ (value − lowest)·weight, whose terms are never negative: so the mean stays between
+    /// `lowest` and `highest` whatever is rounded or overflows, and means ascend.
+    end: f64,
+    lowest: f64,
+    highest: f64,
+    weight: f64,
+    excess: f64,
+}
+
+impl Folding<'_> {
+    #[inline(always)]
+    fn push(&mut self, next: Centroid) {
+        let seen = self.seen + next.weight;
+        // One jump for two reasons: the first is a coin toss, the second nearly never true.
+        if (seen > self.end) | (next.mean - self.highest > self.widest_gap) {
+            self.open(next.mean);
+        }
+        self.excess += (next.mean - self.lowest) * next.weight;
+        self.weight += next.weight;
+        self.highest = next.mean;
+        self.seen = seen;
+    }
+
+    #[inline(always)]
+    fn open(&mut self, lowest: f64) {
+        if self.length == MAX_CENTROIDS {
+            return;
+        }
+        self.close();
+        self.length += 1;
+        self.end = end_of_centroid(self.seen, self.total);
+        self.lowest = lowest;
+        self.weight = 0.0;
+        self.excess = 0.0;
+    }
+
+    /// Writes the open centroid, if there is one.
+    #[inline(always)]
+    fn close(&mut self) {
+        if let Some(index) = self.length.checked_sub(1) {
+            let mean = (self.lowest + self.excess / self.weight).min(self.highest);
+            self.list[index] = Centroid { mean, weight: self.weight };
+        }
+    }
+}
+
+/// Where a centroid must end that starts at weight b of W.
 ///
-/// The arcsine of the scale is not needed. A centroid that starts at weight b of W, that is
-/// at angle θ, may end where sin(θ + h) = sin θ·cos h + cos θ·sin h with h = π/δ; as weight,
+/// No arcsine is needed: from angle θ it reaches to θ + h with h = π/δ, and
+/// sin(θ + h) = sin θ·cos h + cos θ·sin h; as weight,
 /// b·cos h + W·(1 − cos h)/2 + √(b·(W − b))·sin h.
+#[inline(always)]
+fn end_of_centroid(start: f64, total: f64) -> f64 {
+    if start >= total * (1.0 - FIRST) {
+        return f64::INFINITY;
+    }
+    start * COS + total * FIRST + (start * (total - start)).sqrt() * SIN
+}
+
+/// Writes the folded list to `list` and returns its length.
 fn fold_standard<T: Copy + Into<Centroid>>(
     centroids: &[Centroid],
     incoming: &[T],
     total: f64,
+    widest_gap: f64,
     list: &mut [Centroid; MAX_CENTROIDS],
 ) -> usize {
-    let end_of_centroid_from = |start: f64| {
-        if start >= total * (1.0 - FIRST) {
-            return f64::INFINITY;
-        }
-        start * COS + total * FIRST + (start * (total - start)).sqrt() * SIN
+    let mut folding = Folding {
+        list,
+        length: 0,
+        total,
+        seen: 0.0,
+        widest_gap,
+        end: f64::NEG_INFINITY,
+        lowest: 0.0,
+        highest: 0.0,
+        weight: 0.0,
+        excess: 0.0,
     };
-    let mut length = 0;
-    let mut seen = 0.0;
-    let mut end = 0.0;
-    // The centroid being filled: its lowest and highest value, its weight, and
-    // Σ (value − lowest)·weight, whose terms are never negative. So the mean lies between
-    // the two whatever is rounded or overflows, and means ascend.
-    let (mut lowest, mut highest, mut weight, mut excess) = (0.0, 0.0, 0.0, 0.0);
-    let close = |lowest: f64, highest: f64, weight: f64, excess: f64| Centroid {
-        mean: (lowest + excess / weight).min(highest),
-        weight,
-    };
-    merge_ascending(centroids, incoming, |next| {
-        let next_seen = seen + next.weight;
-        if (next_seen > end && length < MAX_CENTROIDS - 1) || weight == 0.0 {
-            if weight > 0.0 {
-                list[length] = close(lowest, highest, weight, excess);
-                length += 1;
-            }
-            end = end_of_centroid_from(seen);
-            lowest = next.mean;
-            weight = 0.0;
-            excess = 0.0;
-        }
-        excess += (next.mean - lowest) * next.weight;
-        weight += next.weight;
-        highest = next.mean;
-        seen = next_seen;
-    });
-    if weight > 0.0 {
-        list[length] = close(lowest, highest, weight, excess);
-        length += 1;
-    }
-    length
+    merge_ascending(centroids, incoming, |next| folding.push(next));
+    folding.close();
+    folding.length
 }
 
 /// As Veneur's `mergeAllTemps`, operation by operation, so that every bit is the same.
@@ -182,6 +241,66 @@ fn fold_as_veneur<T: Copy + Into<Centroid>>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Weight;
+
+    /// `count` values in an order that looks random; distinct if `count` is below 100,003.
+    fn shuffled(count: u32) -> impl Iterator<Item = f64> {
+        (0..count).map(|i| f64::from(i.wrapping_mul(7919) % 100_003))
+    }
+
+    fn digest_of(samples: impl Iterator<Item = f64>) -> Digest {
+        let mut digest = Digest::new();
+        samples.for_each(|sample| digest.add(sample, Weight::ONE));
+        digest
+    }
+
+    #[test]
+    fn up_to_127_samples_of_one_weight_are_kept_as_they_are() {
+        for weight in [Weight::ONE, Weight::from_rate(0.1).expect("a valid rate")] {
+            for count in 1..=127 {
+                let mut digest = Digest::new();
+                shuffled(count).for_each(|sample| digest.add(sample, weight));
+                assert_eq!(digest.centroids().len(), count as usize);
+            }
+        }
+        assert!(digest_of(shuffled(128)).centroids().len() < 128);
+    }
+
+    /// So the length of a list tells whether something was folded: see [`super::quantile`].
+    #[test]
+    fn more_samples_of_similar_weight_leave_no_short_list() {
+        let rates = [1.0, 0.5, 0.1].map(|rate| Weight::from_rate(rate).expect("a valid rate"));
+        for count in (128..1_500).chain([10_000, 100_000]) {
+            let mut digest = digest_of(shuffled(count));
+            assert!(digest.centroids().len() >= 50, "{count} samples");
+            let mut digest = Digest::new();
+            let weights = rates.iter().cycle();
+            shuffled(count).zip(weights).for_each(|(sample, weight)| digest.add(sample, *weight));
+            assert!(digest.centroids().len() >= 50, "{count} samples of several weights");
+        }
+    }
+
+    #[test]
+    fn a_wide_gap_stays_between_two_centroids() {
+        let low = shuffled(491).map(|sample| sample / 100_003.0);
+        let high = shuffled(509).map(|sample| 100.0 + sample / 100_003.0);
+        let mut digest = digest_of(low.chain(high));
+        let below: f64 =
+            digest.centroids().iter().filter(|c| c.mean < 50.0).map(|c| c.weight).sum();
+        assert_eq!(below, 491.0);
+        assert!(digest.centroids().iter().all(|c| c.mean < 1.0 || c.mean > 100.0));
+    }
+
+    #[test]
+    fn folding_a_folded_list_again_changes_nothing() {
+        for count in [10, 127, 128, 300, 1_000, 10_000, 100_000] {
+            let mut digest = digest_of(shuffled(count));
+            digest.compress();
+            let mut merged = Digest::new();
+            merged.merge(&digest);
+            assert_eq!(merged.centroids(), digest.centroids(), "{count} samples");
+        }
+    }
 
     #[test]
     fn the_constants_are_those_of_the_compression() {

@@ -19,10 +19,9 @@ use super::Centroid;
 /// Lists shorter than this are read by midpoints.
 pub(super) const FEW_CENTROIDS: usize = 50;
 
-/// Veneur's rule, operation by operation (`MergingDigest.Quantile`).
-pub(super) fn by_midpoints(centroids: &[Centroid], min: f64, max: f64, q: f64) -> f64 {
-    let total: f64 = centroids.iter().map(|centroid| centroid.weight).sum();
-    let target = q * total;
+/// Veneur's rule, operation by operation (`MergingDigest.Quantile`): the value at rank
+/// `target`, a weight from 0 to the total of the list.
+pub(super) fn by_midpoints(centroids: &[Centroid], min: f64, max: f64, target: f64) -> f64 {
     let mut seen = 0.0;
     let mut lower = min;
     for (index, centroid) in centroids.iter().enumerate() {
@@ -40,9 +39,14 @@ pub(super) fn by_midpoints(centroids: &[Centroid], min: f64, max: f64, q: f64) -
 }
 
 /// Straight lines from centre to centre; centroids of weight 1 are flat, as are the extremes.
-pub(super) fn by_centres(centroids: &[Centroid], min: f64, max: f64, q: f64) -> f64 {
-    let total: f64 = centroids.iter().map(|centroid| centroid.weight).sum();
-    let target = q * total;
+/// `target` is a rank from 0 to `total`, the weight of the list.
+pub(super) fn by_centres(
+    centroids: &[Centroid],
+    min: f64,
+    max: f64,
+    target: f64,
+    total: f64,
+) -> f64 {
     // The extremes are samples too: each takes one observation, or half its centroid.
     let extreme = |centroid: Option<&Centroid>| centroid.map_or(0.0, |c| (c.weight / 2.0).min(1.0));
     let min_until = extreme(centroids.first());
