@@ -382,6 +382,7 @@ fn what_is_printed_can_be_loaded_again() {
         "forward_address: http://h:1\nstats_address: h:1\ninterval: 1500ms\nnum_workers: 9\n",
         "forward_address: [h:1, 'dns+https://h']\nforward_format: grpc-stream\n\
          forward: {tls_authority_certificate: cert.pem, in_flight: 2, queue_age: 1h}\n",
+        "grpc_address: '@g'\nimport: {max_entries_per_body: 3, in_flight: 2, timeout: 1500ms}\n",
         "connections: {max: 1, idle_timeout: 1h30m, handshake_timeout: 1.5s}\nhttp: {config: on}\n",
     ] {
         let settings = settings(text);
@@ -412,6 +413,7 @@ fn some_settings_change_live_and_the_others_are_named() {
             vec![],
         ),
         ("key: ''", vec!["key, api_hostname"]),
+        ("key: a\nimport: {token: x}", vec!["grpc_address, import"]),
         ("key: a\ninterval: 1s\nextend_tags: [a]", vec!["interval", "extend_tags"]),
         (
             "key: a\ntcp_address: :1\nnum_workers: 7\nhttp: {config: true}",

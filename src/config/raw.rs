@@ -47,6 +47,13 @@ pub(super) struct Raw {
     pub(super) http_address: One<String>,
     pub(super) http_config: One<bool>,
     pub(super) http_quit: One<bool>,
+    pub(super) grpc_address: One<String>,
+    pub(super) import_token: One<String>,
+    pub(super) import_max_entries_per_body: One<u64>,
+    pub(super) import_max_body_bytes: One<u64>,
+    pub(super) import_max_plain_bytes: One<u64>,
+    pub(super) import_in_flight: One<u64>,
+    pub(super) import_timeout: One<Duration>,
     pub(super) forward_address: Many<String>,
     pub(super) forward_format: One<String>,
     pub(super) forward_use_grpc: One<bool>,
@@ -160,6 +167,16 @@ pub(super) static ROWS: &[Row] = &[
     Row::new("http_address", |raw, read| raw.http_address = read.one()),
     Row::new("http.config", |raw, read| raw.http_config = read.one()),
     Row::new("http_quit", |raw, read| raw.http_quit = read.one()),
+    // Importing
+    Row::new("grpc_address", |raw, read| raw.grpc_address = read.one()),
+    Row::new("import.token", |raw, read| raw.import_token = read.one()).secret(),
+    Row::new("import.max_entries_per_body", |raw, read| {
+        raw.import_max_entries_per_body = read.one();
+    }),
+    Row::new("import.max_body_bytes", |raw, read| raw.import_max_body_bytes = read.one()),
+    Row::new("import.max_plain_bytes", |raw, read| raw.import_max_plain_bytes = read.one()),
+    Row::new("import.in_flight", |raw, read| raw.import_in_flight = read.one()),
+    Row::new("import.timeout", |raw, read| raw.import_timeout = read.one()),
     // Destinations
     Row::new("forward_address", |raw, read| raw.forward_address = read.one_or_many()).url(),
     Row::new("forward_format", |raw, read| raw.forward_format = read.one()),

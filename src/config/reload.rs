@@ -21,6 +21,7 @@ impl Settings {
             intake,
             num_workers,
             http,
+            import,
             forward,
             stats_address,
             datadog,
@@ -45,6 +46,7 @@ impl Settings {
         compare("num_workers", *num_workers == new.num_workers);
         compare_intake(intake, &new.intake, &mut compare);
         compare_http(http, &new.http, &mut compare);
+        compare("grpc_address, import", *import == new.import);
         compare("forward_address, forward_format, forward", *forward == new.forward);
         compare("stats_address", *stats_address == new.stats_address);
         compare("key, api_hostname", datadog.is_some() == new.datadog.is_some());

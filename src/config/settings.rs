@@ -33,6 +33,8 @@ pub struct Settings {
     pub num_workers: NonZeroUsize,
     /// The HTTP server.
     pub http: HttpSettings,
+    /// What other nodes may send here, over HTTP and gRPC.
+    pub import: ImportSettings,
     /// Forwarding upstream; set means [`Role::Local`].
     pub forward: Option<ForwardSettings>,
     /// Where own telemetry goes as DogStatsD (`HOST:PORT`, UDP); `None` is into our own pipeline.
@@ -98,6 +100,25 @@ pub struct HttpSettings {
     pub config: bool,
     /// Serve `POST /quitquitquit`.
     pub quit: bool,
+}
+
+/// Importing what other nodes forward.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImportSettings {
+    /// Where the gRPC server listens; `None`: there is none.
+    pub grpc_address: Option<HttpAddress>,
+    /// What a sender must show as `Authorization: Bearer TOKEN`.
+    pub token: Option<Secret>,
+    /// Most entries in one body.
+    pub max_entries_per_body: NonZeroUsize,
+    /// Largest body as received.
+    pub max_body_bytes: NonZeroUsize,
+    /// Largest body after decompression.
+    pub max_plain_bytes: NonZeroUsize,
+    /// Bodies read and merged at once; others wait for their turn.
+    pub in_flight: NonZeroUsize,
+    /// One body may take this long, waiting for its turn included.
+    pub timeout: Duration,
 }
 
 /// Forwarding to upstream nodes.

@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use super::duration;
 use super::secret::REDACTED;
 use super::settings::{
-    ClientTlsSettings, DatadogSettings, ForwardSettings, HttpSettings, IntakeSettings, Settings,
-    TlsSettings,
+    ClientTlsSettings, DatadogSettings, ForwardSettings, HttpSettings, ImportSettings,
+    IntakeSettings, Settings, TlsSettings,
 };
 use crate::model::{Percentile, Statistic};
 
@@ -78,6 +78,7 @@ fn effective(settings: &Settings) -> Vec<(&'static str, Value)> {
         intake,
         num_workers,
         http,
+        import,
         forward,
         stats_address,
         datadog,
@@ -105,6 +106,7 @@ fn effective(settings: &Settings) -> Vec<(&'static str, Value)> {
     ];
     shown.extend(shown_intake(intake));
     shown.extend(shown_http(http));
+    shown.extend(shown_import(import));
     shown.extend(shown_forward(forward.as_ref()));
     shown.extend(shown_datadog(datadog.as_ref()));
     shown.extend([
@@ -161,6 +163,28 @@ fn shown_http(http: &HttpSettings) -> Vec<(&'static str, Value)> {
         ("http_address", json!(address)),
         ("http.config", json!(config)),
         ("http_quit", json!(quit)),
+    ]
+}
+
+fn shown_import(import: &ImportSettings) -> Vec<(&'static str, Value)> {
+    let ImportSettings {
+        grpc_address,
+        token,
+        max_entries_per_body,
+        max_body_bytes,
+        max_plain_bytes,
+        in_flight,
+        timeout,
+    } = import;
+    let address = grpc_address.as_ref().map_or(String::new(), ToString::to_string);
+    vec![
+        ("grpc_address", json!(address)),
+        ("import.token", json!(hidden(token.is_some()))),
+        ("import.max_entries_per_body", json!(max_entries_per_body)),
+        ("import.max_body_bytes", json!(max_body_bytes)),
+        ("import.max_plain_bytes", json!(max_plain_bytes)),
+        ("import.in_flight", json!(in_flight)),
+        ("import.timeout", json!(duration::show(*timeout))),
     ]
 }
 

@@ -1,10 +1,10 @@
 //! What to say about a key that is not known.
 
 /// Keys of later Veneurs whose features are not ours: without this list the nearest known name
-/// would be bad advice (`grpc_address` is no misspelt `http_address`).
+/// would be bad advice (`ssf_address` is no misspelt `udp_address`).
 ///
 /// Source: the example.yaml of Veneur 2.0 to 14.2.0.
-const FOREIGN: [&str; 38] = [
+const FOREIGN: [&str; 37] = [
     "block_profile_rate",
     "count_unique_timeseries",
     "datadog_exclude_tags_prefix_by_prefix_metric",
@@ -15,7 +15,6 @@ const FOREIGN: [&str; 38] = [
     "falconer_address",
     "features",
     "flush_file",
-    "grpc_address",
     "grpc_listen_addresses",
     "indicator_span_timer_name",
     "metric_sink_routing",
@@ -118,7 +117,7 @@ mod tests {
     #[test]
     fn keys_of_later_veneurs_are_known_to_be_foreign() {
         let names = || ["http_address", "sources_of_joy"].into_iter();
-        for written in ["grpc_address", "features.proxy_protocol", "kafka_broker", "sources"] {
+        for written in ["ssf_address", "features.proxy_protocol", "kafka_broker", "sources"] {
             let remark = remark(written, names());
             assert!(remark.starts_with("a key of Veneur "), "{written}: {remark}");
         }

@@ -5,6 +5,7 @@
 
 mod delivery;
 mod forward;
+mod import;
 mod intake;
 
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -30,6 +31,7 @@ const MOST_THREADS: u64 = 1024;
 pub(super) fn settings(raw: &Raw, machine: &Machine, report: &mut Report) -> Settings {
     let intake = intake::intake(raw, machine, report);
     let http = delivery::http(raw, machine, report);
+    let import = import::import(raw, machine, report);
     let forward = forward::forward(raw, machine, report);
     let datadog = delivery::datadog(raw, report);
     let settings = Settings {
@@ -44,6 +46,7 @@ pub(super) fn settings(raw: &Raw, machine: &Machine, report: &mut Report) -> Set
         intake,
         num_workers: threads(&raw.num_workers, machine, report),
         http,
+        import,
         forward,
         stats_address: delivery::stats_address(&raw.stats_address, report),
         datadog,

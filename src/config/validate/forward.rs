@@ -104,7 +104,7 @@ fn upstreams(raw: &Raw, format: ForwardFormat, report: &mut Report) -> Vec<Upstr
     upstreams
 }
 
-fn token(given: &One<String>, report: &mut Report) -> Option<Secret> {
+pub(super) fn token(given: &One<String>, report: &mut Report) -> Option<Secret> {
     let given = filled(given)?;
     if given.value.contains(|c: char| !c.is_ascii_graphic()) {
         report.refuse(&given.source, "not a token", "ASCII without spaces");
