@@ -100,13 +100,16 @@ impl Server {
             .thread_name("io")
             .enable_all()
             .build()?;
-        runtime.block_on(async {
+        let ended = runtime.block_on(async {
             let signals = Signals::register()?;
             let (quit, quits) = mpsc::channel(1);
             let daemon = Daemon::start(self, quit)?;
             daemon.supervise(signals, quits, reload).await;
             Ok(())
-        })
+        });
+        // A standard output nobody reads may hold a thread of the pool for ever.
+        runtime.shutdown_background();
+        ended
     }
 }
 

@@ -1,5 +1,6 @@
 //! The real program, real sockets, real signals.
 
+mod clients;
 #[path = "../support/fake_intake.rs"]
 mod fake_intake;
 mod flush_conformance;
