@@ -75,7 +75,9 @@ const POWERS_OF_TEN: [i64; 17] = {
 };
 
 /// The digits at the beginning of `text`, 16 at most: their value, their number, the rest.
-#[inline]
+///
+/// Always inlined: called, it hands three values back through memory, 2 ns for each number.
+#[inline(always)]
 fn leading_digits(text: &[u8]) -> (i64, usize, &[u8]) {
     let (high, count) = eight_digits(text);
     if count < 8 {
@@ -89,7 +91,7 @@ fn leading_digits(text: &[u8]) -> (i64, usize, &[u8]) {
 ///
 /// All at once, a byte each of a 64-bit word, because a loop ends with a mispredicted branch
 /// whenever a value is as long as the one before it was not.
-#[inline]
+#[inline(always)]
 fn eight_digits(text: &[u8]) -> (i64, usize) {
     const ZEROS: u64 = u64::from_ne_bytes([b'0'; 8]);
     const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
