@@ -51,6 +51,8 @@ pub struct FlushReport {
     pub missed: u32,
     /// Draining the workers.
     pub gather: Duration,
+    /// Taking out events, service checks and timestamped values.
+    pub collect: Duration,
     /// Finishing points.
     pub render: Duration,
 }
@@ -166,10 +168,12 @@ impl Flusher {
     fn flush(&self, at: UnixSeconds, missed: u32) -> Flushed {
         let start = Instant::now();
         let drained = self.drain_workers();
-        let collected = self.collector.take();
         let gathered = Instant::now();
+        let collected = self.collector.take();
+        let collect = gathered.elapsed();
 
-        let mut report = FlushReport { missed, gather: gathered - start, ..FlushReport::default() };
+        let gather = gathered - start;
+        let mut report = FlushReport { missed, gather, collect, ..FlushReport::default() };
         let mut points = collected.points;
         let mut forwards = Vec::new();
         for Drained { snapshot, report: worker } in drained {
@@ -183,7 +187,7 @@ impl Flusher {
             append(&mut points, rendered.points);
             append(&mut forwards, rendered.forwards);
         }
-        report.render = gathered.elapsed();
+        report.render = gathered.elapsed() - collect;
         let batch = FlushBatch {
             at,
             // Honest about what the points stand for: a skipped flush makes a longer one.

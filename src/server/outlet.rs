@@ -81,7 +81,8 @@ impl OwnTelemetry {
 /// Counts what a flush was like; the next one reports it.
 fn record(telemetry: &Telemetry, flushed: &Flushed) {
     let Flushed { batch, forwards: _, report } = flushed;
-    let FlushReport { workers, series, series_known, non_finite, missed, gather, render } = report;
+    let FlushReport { workers, series, series_known, non_finite, missed, gather, collect, render } =
+        report;
     for worker in workers {
         telemetry.duration(names::FLUSH_WORKER_DURATION_NS, "", worker.pause);
         telemetry.count(names::WORKER_METRICS_PROCESSED_TOTAL, "", worker.samples);
@@ -95,11 +96,13 @@ fn record(telemetry: &Telemetry, flushed: &Flushed) {
         let tag = format!("metric_type:{kind}");
         telemetry.count(names::WORKER_METRICS_FLUSHED_TOTAL, &tag, series[kind as usize]);
     }
+    telemetry.count(names::FLUSH_UNIQUE_TIMESERIES_TOTAL, "", series.iter().sum());
     telemetry.gauge(names::WORKER_CONTEXTS, "", *series_known as f64);
     telemetry.count(names::WORKER_EVENTS_FLUSHED_TOTAL, "", batch.events.len() as u64);
     telemetry.count(names::WORKER_CHECKS_FLUSHED_TOTAL, "", batch.checks.len() as u64);
     telemetry.count(names::FLUSH_NON_FINITE_TOTAL, "", *non_finite);
     telemetry.count(names::FLUSH_MISSED_TOTAL, "", u64::from(*missed));
+    telemetry.duration(names::FLUSH_EVENT_WORKER_DURATION_NS, "", *collect);
     telemetry.duration(names::FLUSH_TOTAL_DURATION_NS, "part:gather", *gather);
     telemetry.duration(names::FLUSH_TOTAL_DURATION_NS, "part:combine", *render);
     telemetry.gauge(names::FLUSH_POST_METRICS_TOTAL, "", batch.points.len() as f64);

@@ -110,8 +110,7 @@ impl MetricSink for Datadog {
     }
 
     async fn flush(&mut self, batch: Arc<FlushBatch>, deadline: Instant) -> Delivered {
-        self.telemetry.gauge(names::FLUSH_POST_METRICS_TOTAL, "", batch.points.len() as f64);
-
+        let start = Instant::now();
         let (of, node) = (Arc::clone(&batch), Arc::clone(&self.node));
         let encode = move |items| series::encode(&of, &node, items);
         let limit = self.max_series_per_body.get();
@@ -128,6 +127,10 @@ impl MetricSink for Datadog {
         let checks = self.poster.deliver(&self.checks, all, all, encode, deadline);
 
         let (series, events, checks) = tokio::join!(series, events, checks);
+        if !batch.points.is_empty() {
+            let part = "part:post";
+            self.telemetry.duration(names::FLUSH_TOTAL_DURATION_NS, part, start.elapsed());
+        }
         Delivered {
             points: series.tally,
             events: events.tally,
