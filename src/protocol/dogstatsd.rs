@@ -73,11 +73,11 @@ impl<'a> Values<'a> {
     #[inline]
     pub fn numbers(self) -> impl Iterator<Item = f64> + use<'a> {
         let (one, packed) = match self {
-            Values::One(number) => (Some(number), &[][..]),
-            Values::Packed(text) => (None, text),
-            Values::Member(_) => (None, &[][..]),
+            Values::One(number) => (Some(number), None),
+            Values::Packed(text) => (None, Some(text)),
+            Values::Member(_) => (None, None),
         };
-        let packed = number::packed(packed).filter_map(|(_, number)| number);
+        let packed = packed.into_iter().flat_map(number::packed).filter_map(|(_, number)| number);
         one.into_iter().chain(packed.filter(|number| number.is_finite()))
     }
 }

@@ -1,7 +1,8 @@
 //! Decimal text to numbers: values, sample rates, timestamps, lengths.
 //!
-//! Nearly every value is a short integer, so those are read here; all other decimals go to
-//! `fast-float2`, which rounds correctly and knows neither hexadecimal digits nor underscores.
+//! Nearly every value is a short number without an exponent, so those are read here; all others
+//! go to `fast-float2`, which rounds correctly and knows neither hexadecimal digits nor
+//! underscores.
 
 use memchr::memchr;
 
