@@ -14,8 +14,9 @@
 //!    ([`forward`]).
 //!
 //! Around it: [`config`] turns YAML and environment into settings, [`http`] answers health
-//! checks, [`telemetry`] counts what we do ourselves, [`server`] builds and runs it all, and
-//! [`cli`] holds the subcommands. [`model`] has the words they share.
+//! checks, [`telemetry`] counts what we do ourselves, [`net`] is what sinks and forwarding need
+//! of HTTP, [`server`] builds and runs it all, and [`cli`] holds the subcommands. [`model`] has
+//! the words they share.
 //!
 //! A module uses only modules of lower rows; `tests/layering.rs` has the rows and checks it.
 #![deny(unsafe_code)]
@@ -27,6 +28,7 @@ pub mod forward;
 pub mod http;
 pub mod ingest;
 pub mod model;
+pub mod net;
 pub mod pipeline;
 pub mod protocol;
 pub mod server;

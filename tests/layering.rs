@@ -15,6 +15,7 @@ const ROWS: &[(&str, u8)] = &[
     ("config", 1),
     ("aggregate", 2),
     ("pipeline", 3),
+    ("net", 3),
     ("ingest", 4),
     ("forward", 4),
     ("http", 4),

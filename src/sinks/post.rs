@@ -9,7 +9,6 @@
 //! What is decided is in [`retry`] and tested there; the loops here only wait and count.
 
 use std::future::Future;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +21,7 @@ use tracing::debug;
 
 use super::{Reason, Tally};
 use crate::model::Interval;
+use crate::net::{Outcome, chance};
 use crate::telemetry::{Telemetry, names};
 
 pub mod body;
@@ -30,7 +30,6 @@ pub mod retry;
 
 pub use body::{Body, BodyWriter, Encoding, Limits};
 pub use http::{Http, SetupError, Target};
-pub use retry::Outcome;
 
 /// Requests in flight for one kind of item of one sink.
 const MAX_IN_FLIGHT: usize = 4;
@@ -224,7 +223,7 @@ where
         let mut attempt = 0;
         loop {
             let outcome = self.attempt(body.clone()).await;
-            let Some(reason) = outcome.reason() else { return Ok(()) };
+            let Some(reason) = Reason::of(&outcome) else { return Ok(()) };
             let remaining = self.deadline.saturating_duration_since(Instant::now());
             let Some(delay) = retry::next_delay(attempt, &outcome, remaining, chance()) else {
                 return Err(Lost { reason, failure: format!("{path} {outcome}") });
@@ -255,13 +254,6 @@ where
         }
         outcome
     }
-}
-
-/// A random number in `0.0..1.0`; good enough to spread retries.
-fn chance() -> f64 {
-    // Each `RandomState` has its own keys, so the hash of nothing is a random number.
-    let bits = RandomState::new().build_hasher().finish();
-    (bits >> 11) as f64 / (1u64 << 53) as f64
 }
 
 #[cfg(test)]
