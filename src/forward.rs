@@ -2,5 +2,6 @@
 //! upstream nodes.
 
 pub mod identity;
+pub mod pack;
 pub mod ring;
 pub mod seen;
