@@ -23,8 +23,6 @@ use crate::model::{ExtendTags, Interval, Percentile, Statistic};
 /// As Veneur 14 does; v1.1.0 had no default.
 const INTERVAL: Duration = Duration::from_secs(10);
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(300);
-const PERCENTILES: [f64; 3] = [0.5, 0.75, 0.99];
-const AGGREGATES: [Statistic; 3] = [Statistic::Max, Statistic::Min, Statistic::Count];
 const MOST_THREADS: u64 = 1024;
 
 /// The settings that `raw` asks for, or stand-ins where `report` got problems.
@@ -164,7 +162,7 @@ fn tags(given: &Many<String>, report: &mut Report) -> Vec<String> {
 
 fn percentiles(given: &Many<f64>, report: &mut Report) -> Vec<Percentile> {
     let Some(given) = given else {
-        return PERCENTILES.into_iter().filter_map(Percentile::new).collect();
+        return Percentile::DEFAULT.to_vec();
     };
     let mut chosen: Vec<Percentile> = Vec::new();
     for quantile in given {
@@ -186,7 +184,7 @@ fn aggregates(given: &Many<String>, report: &mut Report) -> Vec<Statistic> {
     let given = given.as_deref().unwrap_or_default();
     // As in v1.1.0, nothing listed is the default, not nothing.
     if given.is_empty() {
-        return AGGREGATES.to_vec();
+        return Statistic::DEFAULT.to_vec();
     }
     let mut chosen: Vec<Statistic> = Vec::new();
     for name in given {

@@ -31,6 +31,9 @@ impl Statistic {
         Statistic::Hmean,
     ];
 
+    /// What `aggregates` is if not configured, as in Veneur.
+    pub const DEFAULT: [Statistic; 3] = [Statistic::Max, Statistic::Min, Statistic::Count];
+
     /// The word in the configuration, and behind the dot in the point's name.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -50,6 +53,9 @@ impl Statistic {
 pub struct Percentile(f64);
 
 impl Percentile {
+    /// What `percentiles` is if not configured. Veneur has no default.
+    pub const DEFAULT: [Percentile; 3] = [Percentile(0.5), Percentile(0.75), Percentile(0.99)];
+
     /// `None` unless `0 <= quantile <= 1` (NaN included).
     pub fn new(quantile: f64) -> Option<Percentile> {
         (0.0..=1.0).contains(&quantile).then_some(Percentile(quantile))

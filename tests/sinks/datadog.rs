@@ -382,7 +382,7 @@ async fn what_becomes_of_a_flush_is_in_our_own_telemetry() {
         ("sink.events_flushed_total", "sink:datadog", 2),
         ("sink.checks_flushed_total", "sink:datadog", 2),
         ("sink.metric_flush_total_duration_ns", "sink:datadog", 1),
-        ("flush.post_metrics_total", "", 5),
+        ("flush.total_duration_ns", "part:post", 1),
         ("flush.error_total", "cause:403", 1),
         ("flush.error_total", "", 0),
         ("flush.duration_ns", "part:json", 2),

@@ -8,11 +8,6 @@ use crate::model::{
 use crate::protocol::dogstatsd::{self, Line, Message, Values};
 use crate::protocol::{PacketType, Reason, Refusal};
 
-/// The default `aggregates`, in the order they are emitted.
-const AGGREGATES: [Statistic; 3] = [Statistic::Max, Statistic::Min, Statistic::Count];
-/// The default `percentiles`.
-const PERCENTILES: [f64; 3] = [0.5, 0.75, 0.99];
-
 /// What each line of a datagram becomes, or why it is refused, in words; and whether all are
 /// accepted.
 pub fn explain_text(datagram: &[u8]) -> (String, Outcome) {
@@ -207,11 +202,9 @@ fn listed(series: &[String]) -> String {
 
 /// The names of the points that are emitted.
 fn series(name: &str, emit: Emit) -> Vec<String> {
-    let aggregates = AGGREGATES.map(|statistic| format!("{name}.{}", statistic.as_str()));
-    let percentiles = PERCENTILES
-        .into_iter()
-        .filter_map(Percentile::new)
-        .map(|percentile| format!("{name}{}", percentile.suffix()));
+    let aggregates = Statistic::DEFAULT.map(|statistic| format!("{name}.{}", statistic.as_str()));
+    let percentiles =
+        Percentile::DEFAULT.map(|percentile| format!("{name}{}", percentile.suffix()));
     match emit {
         Emit::Nothing => Vec::new(),
         Emit::Value => vec![name.to_owned()],
