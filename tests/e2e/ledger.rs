@@ -2,6 +2,7 @@
 
 use std::net::UdpSocket;
 
+use crate::fake_intake::FakeIntake;
 use crate::support::{Daemon, http};
 
 const QUIET: &str = "
@@ -78,6 +79,47 @@ fn what_the_kernel_drops_is_counted_to_the_datagram() {
     let row = output.lines().find(|line| line.contains("flood")).expect("some were taken");
     let counted: u64 = row.split_whitespace().nth(2).and_then(|n| n.parse().ok()).expect("a count");
     assert_eq!(counted + dropped, SENT);
+}
+
+/// Steady traffic over several flushes: what arrives at the intake is what was sent, less what
+/// the kernel is said to have dropped, for every counter.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counters_add_up_over_many_flushes() {
+    const COUNTERS: usize = 100;
+    const ROUNDS: usize = 1_000;
+    let intake = FakeIntake::start().await;
+    let elsewhere = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+    let mut daemon = Daemon::start(&format!(
+        "interval: 250ms\nudp_address: 127.0.0.1:0\nhttp_address: 127.0.0.1:0\n\
+         key: x\napi_hostname: {}\nstats_address: {}\n",
+        intake.url(),
+        elsewhere.local_addr().expect("it is bound"),
+    ));
+    let sending = tokio::task::spawn_blocking(move || {
+        let lines: Vec<String> = (0..COUNTERS).map(|n| format!("steady.{n}:1|c|#env:x")).collect();
+        for _ in 0..ROUNDS {
+            daemon.send(lines.iter().map(String::as_bytes));
+        }
+        // Read before the end: the page goes with the process.
+        let dropped = total(&daemon, "veneur_listen_kernel_drops_total", "");
+        daemon.stop();
+        dropped
+    });
+    let dropped = sending.await.expect("it does not panic");
+    let mut counted = [0.0; COUNTERS];
+    for series in intake.series() {
+        let name = series["metric"].as_str().expect("a name");
+        let number = name.strip_prefix("steady.").and_then(|n| n.parse::<usize>().ok());
+        // A quarter of a second has no interval field: the rate is per second all the same.
+        let rate = series["points"][0][1].as_f64().expect("a number");
+        counted[number.expect("one of ours")] += rate * 0.25;
+    }
+    let all: f64 = counted.iter().sum();
+    assert_eq!(all.round() as u64 + dropped, (COUNTERS * ROUNDS) as u64);
+    if dropped == 0 {
+        assert!(counted.iter().all(|&n| (n - ROUNDS as f64).abs() < 1e-6), "{counted:?}");
+    }
+    assert!(intake.received_at("/api/v1/series").len() > 1, "there was more than one flush");
 }
 
 #[test]
