@@ -75,7 +75,8 @@ pub struct Digest {
     /// Extremes of what is folded; `INFINITY` and `NEG_INFINITY` while nothing is.
     folded_min: f64,
     folded_max: f64,
-    /// Σ weight / value of what is folded.
+    /// Σ value · weight and Σ weight / value of the samples that are folded.
+    folded_sum: f64,
     folded_reciprocal_sum: f64,
     mode: Mode,
 }
@@ -101,6 +102,7 @@ impl Digest {
             folded_weight: 0.0,
             folded_min: f64::INFINITY,
             folded_max: f64::NEG_INFINITY,
+            folded_sum: 0.0,
             folded_reciprocal_sum: 0.0,
             mode,
         }
@@ -141,6 +143,7 @@ impl Digest {
         let mut digest = Digest {
             folded_min: min.min(first.mean),
             folded_max: max.max(last.mean),
+            folded_sum: sum(&centroids),
             folded_reciprocal_sum: reciprocal_sum,
             ..Digest::new()
         };
@@ -170,6 +173,7 @@ impl Digest {
     pub fn merge(&mut self, other: &Digest) {
         self.compress();
         self.widen(other.folded_min, other.folded_max);
+        self.folded_sum += other.folded_sum;
         self.folded_reciprocal_sum += other.folded_reciprocal_sum;
         self.fold_in(&other.centroids, other.folded_weight);
         for unit in &other.units {
@@ -232,19 +236,17 @@ impl Digest {
         (!self.is_empty()).then(|| self.buffered_values().fold(self.folded_max, f64::max))
     }
 
-    /// Σ value · weight; of folded samples, Σ mean · weight, which differs by rounding only.
+    /// Σ value · weight. Of what a peer sent, Σ mean · weight, which differs by rounding only.
     pub fn sum(&self) -> f64 {
-        let folded: f64 = self.centroids.iter().map(|c| c.mean * c.weight).sum();
         let units: f64 = self.units.iter().map(|unit| unit.value()).sum();
-        let weighted: f64 = self.weighted.iter().map(|c| c.mean * c.weight).sum();
-        folded + units + weighted
+        self.folded_sum + units + sum(&self.weighted)
     }
 
     /// Σ weight / value: infinite once a value was 0 (NaN after both 0 and −0), as in Veneur.
     pub fn reciprocal_sum(&self) -> f64 {
-        self.folded_reciprocal_sum
-            + reciprocal_sum_of_units(&self.units)
-            + reciprocal_sum(&self.weighted)
+        let units: f64 = self.units.iter().map(|unit| 1.0 / unit.value()).sum();
+        let weighted: f64 = self.weighted.iter().map(|c| 1.0 / c.mean * c.weight).sum();
+        self.folded_reciprocal_sum + units + weighted
     }
 
     /// Bytes on the heap.
@@ -295,12 +297,8 @@ fn total_weight(centroids: &[Centroid]) -> f64 {
     centroids.iter().map(|centroid| centroid.weight).sum()
 }
 
-fn reciprocal_sum(samples: &[Centroid]) -> f64 {
-    samples.iter().map(|sample| sample.weight / sample.mean).sum()
-}
-
-fn reciprocal_sum_of_units(units: &[UnitSample]) -> f64 {
-    units.iter().map(|unit| 1.0 / unit.value()).sum()
+fn sum(samples: &[Centroid]) -> f64 {
+    samples.iter().map(|sample| sample.mean * sample.weight).sum()
 }
 
 /// A value as an integer of the same order, which sorts faster than a float.
@@ -348,7 +346,7 @@ mod tests {
 
     #[test]
     fn memory_follows_the_number_of_samples() {
-        assert_eq!(size_of::<Digest>(), 112);
+        assert_eq!(size_of::<Digest>(), 120);
         assert_eq!(Digest::new().heap_bytes(), 0);
         for (samples, buffer) in [(1, 16), (5, 16), (16, 16), (17, 64), (65, 256), (256, 256)] {
             let digest = digest_of((0..samples).map(f64::from));
@@ -388,6 +386,10 @@ mod tests {
         assert_eq!((digest.sum(), digest.reciprocal_sum()), (57.0, 3.75));
         digest.add(0.0, Weight::ONE);
         assert_eq!(digest.reciprocal_sum(), f64::INFINITY);
+        // Whole numbers stay whole, folded or not.
+        let mut digest = digest_of((1..=100_000).map(f64::from));
+        digest.compress();
+        assert_eq!(digest.sum(), 5_000_050_000.0);
     }
 
     #[test]

@@ -14,9 +14,7 @@
 
 use std::f64::consts::PI;
 
-use super::{
-    Centroid, Digest, Mode, UnitSample, reciprocal_sum, reciprocal_sum_of_units, total_weight,
-};
+use super::{Centroid, Digest, Mode, UnitSample, total_weight};
 
 /// δ: Veneur's compression, and ours.
 const COMPRESSION: f64 = 100.0;
@@ -40,7 +38,10 @@ const FIRST: f64 = 0.000_246_719_817_134_221_5;
 impl Digest {
     pub(super) fn fold_units(&mut self) {
         let mut units: Vec<UnitSample> = std::mem::take(&mut self.units);
-        self.folded_reciprocal_sum += reciprocal_sum_of_units(&units);
+        for value in units.iter().map(|unit| unit.value()) {
+            self.folded_sum += value;
+            self.folded_reciprocal_sum += 1.0 / value;
+        }
         units.sort_unstable();
         if let (Some(first), Some(last)) = (units.first(), units.last()) {
             self.widen(first.value(), last.value());
@@ -58,7 +59,10 @@ impl Digest {
 
     pub(super) fn fold_weighted(&mut self) {
         let mut weighted = std::mem::take(&mut self.weighted);
-        self.folded_reciprocal_sum += reciprocal_sum(&weighted);
+        for sample in &weighted {
+            self.folded_sum += sample.mean * sample.weight;
+            self.folded_reciprocal_sum += 1.0 / sample.mean * sample.weight;
+        }
         weighted.sort_unstable_by(|a, b| a.mean.total_cmp(&b.mean));
         if let (Some(first), Some(last)) = (weighted.first(), weighted.last()) {
             self.widen(first.mean, last.mean);
@@ -74,7 +78,7 @@ impl Digest {
     }
 
     /// Folds ascending samples or centroids of total weight `weight` into the list. Extremes
-    /// must cover them already; they and the reciprocal sum are the caller's.
+    /// must cover them already; they and the sums are the caller's.
     pub(super) fn fold_in<T: Copy + Into<Centroid>>(&mut self, incoming: &[T], weight: f64) {
         let total = self.folded_weight + weight;
         let mut list = [Centroid::default(); MAX_CENTROIDS];
