@@ -111,11 +111,9 @@ mod merge {
     #[divan::bench]
     fn from_the_parts_of_ten_samples(bencher: Bencher) {
         let mut global = compressed(&samples(100_000));
-        let mut local = compressed(&samples(10));
-        let (min, max) = (local.min().expect("not empty"), local.max().expect("not empty"));
-        let parts = local.centroids().to_vec();
+        let parts = digest_of(&samples(10)).to_parts();
         bencher.counter(ItemsCount::new(1usize)).bench_local(|| {
-            let local = Digest::from_parts(black_box(parts.clone()), min, max, 1.0);
+            let local = Digest::from_parts(black_box(parts.clone()));
             global.merge(&local.expect("parts of a digest are valid"));
         });
     }

@@ -1,6 +1,7 @@
 //! Bytes of the wire to values and back; pure functions.
 
 pub mod dogstatsd;
+pub mod import;
 pub mod refusal;
 
 pub use dogstatsd::{Line, Message, Values};

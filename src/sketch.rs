@@ -19,4 +19,4 @@ pub mod digest;
 pub mod metro;
 
 pub use cardinality::{Cardinality, CardinalityError, member_hash};
-pub use digest::{Centroid, Digest, DigestError, Mode};
+pub use digest::{Centroid, Digest, DigestError, Mode, Parts};

@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use veneur::model::Weight;
-use veneur::sketch::{Cardinality, CardinalityError, Centroid, Digest};
+use veneur::sketch::{Cardinality, CardinalityError, Centroid, Digest, Parts};
 
 fn digest_of(samples: &[(f64, f32)]) -> Digest {
     let mut digest = Digest::new();
@@ -112,12 +112,12 @@ proptest! {
     #[test]
     fn parts_make_the_same_digest(samples in vec(sample(), 1..2_000)) {
         let mut digest = digest_of(&samples);
-        let centroids = digest.centroids().to_vec();
-        let (min, max) = (digest.min().expect("not empty"), digest.max().expect("not empty"));
-        let parts = Digest::from_parts(centroids.clone(), min, max, digest.reciprocal_sum());
-        let mut again = parts.expect("parts of a digest are valid");
-        prop_assert_eq!(again.centroids(), &centroids[..]);
-        prop_assert_eq!((again.min(), again.max()), (Some(min), Some(max)));
+        let mut again = Digest::from_parts(digest.to_parts()).expect("our own parts are valid");
+        prop_assert_eq!(again.centroids(), digest.centroids());
+        prop_assert_eq!((again.min(), again.max()), (digest.min(), digest.max()));
+        if digest.sum().is_finite() {
+            prop_assert_eq!(again.sum(), digest.sum());
+        }
         prop_assert_eq!(again.weight(), digest.weight());
         for q in [0.0, 0.01, 0.5, 0.99, 1.0] {
             prop_assert_eq!(again.quantile(q), digest.quantile(q));
@@ -131,7 +131,8 @@ proptest! {
         min in prop_oneof![4 => Just(-1e3), 1 => any::<f64>()],
         max in prop_oneof![4 => Just(1e3), 1 => any::<f64>()],
     ) {
-        if let Ok(mut digest) = Digest::from_parts(centroids, min, max, 0.0) {
+        let parts = Parts { centroids, min, max, sum: None, reciprocal_sum: None };
+        if let Ok(mut digest) = Digest::from_parts(parts) {
             prop_assert!(digest.heap_bytes() <= 16 * 400);
             let mut merged = digest_of(&[(1.0, 1.0), (2.0, 0.5)]);
             merged.merge(&digest);

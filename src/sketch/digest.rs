@@ -12,7 +12,10 @@
 //! `tdigest/merging_digest.go` step by step, for comparison with the real one.
 
 mod fold;
+mod parts;
 mod quantile;
+
+pub use parts::{DigestError, Parts};
 
 use crate::model::Weight;
 
@@ -20,11 +23,6 @@ use crate::model::Weight;
 const BUFFER: usize = 256;
 /// The same in Veneur: ⌊7.5 + 0.37·100 − 0.0002·100²⌋.
 const VENEUR_BUFFER: usize = 42;
-/// The most centroids an imported digest may have; one of ours has at most 214.
-const MAX_IMPORTED_CENTROIDS: usize = 10_000;
-/// The largest weight that is believed: beyond it, doubles no longer count by ones anyway.
-const MAX_IMPORTED_WEIGHT: f64 = 1e18;
-
 /// Some neighbouring samples: how many, and their mean.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Centroid {
@@ -42,23 +40,6 @@ pub enum Mode {
     Standard,
     /// Veneur's steps, buffers of 42: the same centroids and quantiles for the same input.
     Veneur,
-}
-
-/// Why parts from a peer do not make a digest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DigestError {
-    /// More centroids than any digest has.
-    #[error("digest has too many centroids")]
-    TooManyCentroids,
-    /// A mean that is NaN or infinite.
-    #[error("digest has a centroid whose mean is not finite")]
-    NonFiniteMean,
-    /// A weight that is NaN, infinite, not above 0, or beyond belief.
-    #[error("digest has a centroid of impossible weight")]
-    BadWeight,
-    /// Minimum or maximum that is NaN or infinite, or in the wrong order.
-    #[error("digest has impossible extremes")]
-    BadExtremes,
 }
 
 /// A mergeable summary of the distribution of a stream of finite values.
@@ -106,54 +87,6 @@ impl Digest {
             folded_reciprocal_sum: 0.0,
             mode,
         }
-    }
-
-    /// Puts a digest together from what a peer sent. Centroids may be in any order, and more
-    /// than ours would be; extremes are widened to cover the means. No centroids make an
-    /// empty digest.
-    ///
-    /// # Errors
-    /// Anything that would spoil what it is merged into: see [`DigestError`].
-    pub fn from_parts(
-        mut centroids: Vec<Centroid>,
-        min: f64,
-        max: f64,
-        reciprocal_sum: f64,
-    ) -> Result<Digest, DigestError> {
-        if centroids.len() > MAX_IMPORTED_CENTROIDS {
-            return Err(DigestError::TooManyCentroids);
-        }
-        if centroids.iter().any(|centroid| !centroid.mean.is_finite()) {
-            return Err(DigestError::NonFiniteMean);
-        }
-        let weights_above_zero = centroids.iter().all(|centroid| centroid.weight > 0.0);
-        let weight = total_weight(&centroids);
-        if !weights_above_zero || weight.is_nan() || weight > MAX_IMPORTED_WEIGHT {
-            return Err(DigestError::BadWeight);
-        }
-        if !centroids.is_sorted_by(|a, b| a.mean <= b.mean) {
-            centroids.sort_by(|a, b| a.mean.total_cmp(&b.mean));
-        }
-        let (Some(first), Some(last)) = (centroids.first(), centroids.last()) else {
-            return Ok(Digest::new());
-        };
-        if !(min.is_finite() && max.is_finite() && min <= max) {
-            return Err(DigestError::BadExtremes);
-        }
-        let mut digest = Digest {
-            folded_min: min.min(first.mean),
-            folded_max: max.max(last.mean),
-            folded_sum: sum(&centroids),
-            folded_reciprocal_sum: reciprocal_sum,
-            ..Digest::new()
-        };
-        if centroids.len() <= fold::MAX_CENTROIDS {
-            digest.centroids = centroids;
-            digest.folded_weight = weight;
-        } else {
-            digest.fold_in(&centroids, weight);
-        }
-        Ok(digest)
     }
 
     /// Adds one sample. `value` must be finite: the parser and the importer see to it.
@@ -340,10 +273,6 @@ mod tests {
         Weight::from_rate(1.0 / observations).expect("tests use weights of at least 1")
     }
 
-    fn centroid(mean: f64, weight: f64) -> Centroid {
-        Centroid { mean, weight }
-    }
-
     #[test]
     fn memory_follows_the_number_of_samples() {
         assert_eq!(size_of::<Digest>(), 120);
@@ -390,44 +319,6 @@ mod tests {
         let mut digest = digest_of((1..=100_000).map(f64::from));
         digest.compress();
         assert_eq!(digest.sum(), 5_000_050_000.0);
-    }
-
-    #[test]
-    fn parts_from_a_peer_are_refused_when() {
-        let fine = centroid(1.0, 2.0);
-        for (centroids, min, max, error) in [
-            (vec![fine; 10_001], 1.0, 1.0, DigestError::TooManyCentroids),
-            (vec![fine, centroid(f64::NAN, 1.0)], 0.0, 2.0, DigestError::NonFiniteMean),
-            (vec![centroid(f64::NEG_INFINITY, 1.0)], 0.0, 2.0, DigestError::NonFiniteMean),
-            (vec![centroid(1.0, 0.0)], 0.0, 2.0, DigestError::BadWeight),
-            (vec![fine, centroid(1.0, -1.0)], 0.0, 2.0, DigestError::BadWeight),
-            (vec![centroid(1.0, f64::NAN)], 0.0, 2.0, DigestError::BadWeight),
-            (vec![centroid(1.0, f64::INFINITY)], 0.0, 2.0, DigestError::BadWeight),
-            (vec![centroid(1.0, 6e17), centroid(2.0, 6e17)], 1.0, 2.0, DigestError::BadWeight),
-            (vec![fine], f64::NAN, 2.0, DigestError::BadExtremes),
-            (vec![fine], 0.0, f64::INFINITY, DigestError::BadExtremes),
-            (vec![fine], 2.0, 0.0, DigestError::BadExtremes),
-        ] {
-            assert_eq!(Digest::from_parts(centroids, min, max, 0.0).err(), Some(error));
-        }
-    }
-
-    #[test]
-    fn parts_from_a_peer_are_taken_as_they_are_as_far_as_possible() {
-        let unsorted = vec![centroid(3.0, 1.0), centroid(1.0, 2.0)];
-        let mut digest = Digest::from_parts(unsorted, 2.0, 2.5, 7.0).expect("valid parts");
-        assert_eq!(digest.centroids(), [centroid(1.0, 2.0), centroid(3.0, 1.0)]);
-        assert_eq!((digest.min(), digest.max()), (Some(1.0), Some(3.0)), "widened");
-        assert_eq!((digest.weight(), digest.reciprocal_sum()), (3.0, 7.0));
-
-        // Veneur's empty digest.
-        let empty = Digest::from_parts(vec![], f64::INFINITY, f64::NEG_INFINITY, 0.0);
-        assert_eq!(empty.map(|mut digest| digest.quantile(0.5)), Ok(None));
-
-        let many = (0..10_000).map(|i| centroid(f64::from(i), 1.0)).collect();
-        let mut digest = Digest::from_parts(many, 0.0, 9_999.0, 0.0).expect("valid parts");
-        assert!(digest.centroids().len() <= 214);
-        assert_eq!(digest.weight(), 10_000.0);
     }
 
     #[test]

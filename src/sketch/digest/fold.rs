@@ -16,8 +16,6 @@ use std::f64::consts::PI;
 
 use super::{Centroid, Digest, Mode, UnitSample, total_weight};
 
-/// δ: Veneur's compression, and ours.
-const COMPRESSION: f64 = 100.0;
 /// The most centroids a folded list can have.
 pub(super) const MAX_CENTROIDS: usize = 214;
 /// So many samples of one weight are never folded: two of n fit into one reach of the scale
@@ -36,6 +34,9 @@ const COS: f64 = 0.999_506_560_365_731_6;
 const FIRST: f64 = 0.000_246_719_817_134_221_5;
 
 impl Digest {
+    /// δ: Veneur's compression, and ours.
+    pub const COMPRESSION: f64 = 100.0;
+
     pub(super) fn fold_units(&mut self) {
         let mut units: Vec<UnitSample> = std::mem::take(&mut self.units);
         for value in units.iter().map(|unit| unit.value()) {
@@ -222,7 +223,7 @@ fn fold_as_veneur<T: Copy + Into<Centroid>>(
     total: f64,
     list: &mut [Centroid; MAX_CENTROIDS],
 ) -> usize {
-    let scale = |q: f64| COMPRESSION * ((2.0 * q - 1.0).asin() / PI + 0.5);
+    let scale = |q: f64| Digest::COMPRESSION * ((2.0 * q - 1.0).asin() / PI + 0.5);
     let mut length = 0;
     let mut seen = 0.0;
     let mut start = 0.0;
@@ -308,7 +309,7 @@ mod tests {
 
     #[test]
     fn the_constants_are_those_of_the_compression() {
-        let step = PI / COMPRESSION;
+        let step = PI / Digest::COMPRESSION;
         assert!((SIN - step.sin()).abs() < 1e-16, "{}", step.sin());
         assert!((COS - step.cos()).abs() < 1e-15, "{}", step.cos());
         let first = (step / 2.0).sin().powi(2);

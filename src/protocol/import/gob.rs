@@ -1,0 +1,197 @@
+//! The part of Go's gob format that carries digests, and v1.1.0's sets as far as their
+//! precision.
+//!
+//! A stream is a row of messages; one defines a type or carries a value. The numbers of
+//! types are the sender's choice, so the definitions are followed and nothing is assumed
+//! about them; struct fields are found by name, others are skipped.
+//!
+//! A digest is four values: centroids, compression, minimum, maximum; Veneur v14 and we add
+//! Σ weight / value. Source: documentation of Go's `encoding/gob`; Veneur's
+//! `tdigest/merging_digest.go`, `GobEncode`.
+
+mod types;
+mod wire;
+
+use crate::sketch::{Centroid, Digest, Parts};
+
+use types::{TypeId, Types};
+use wire::{Input, push_float, push_message, push_uint};
+
+/// Why bytes are not what they should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GobError {
+    /// They end too early.
+    #[error("gob stream is cut short")]
+    Truncated,
+    /// A number of more than 64 bits, or a length or field number beyond all bounds.
+    #[error("gob stream has an impossible number")]
+    BadNumber,
+    /// A type definition that makes no sense, is missing, or nests too deeply.
+    #[error("gob stream has a bad type")]
+    BadType,
+    /// A value of another type, or bytes behind a value.
+    #[error("gob stream holds something else")]
+    Unexpected,
+    /// More centroids than any digest has.
+    #[error("gob stream has too many centroids")]
+    TooManyCentroids,
+}
+
+/// Reads a digest; what it says is yet to be checked ([`Digest::from_parts`]). Further values
+/// behind it are left alone.
+///
+/// # Errors
+/// The first rule the stream breaks.
+pub fn read_digest(stream: &[u8]) -> Result<Parts, GobError> {
+    let mut stream = Stream::new(stream);
+    let centroids = stream.centroids()?;
+    let _compression = stream.float()?;
+    let (min, max) = (stream.float()?, stream.float()?);
+    let reciprocal_sum = if stream.is_at_end() { None } else { Some(stream.float()?) };
+    Ok(Parts { centroids, min, max, sum: None, reciprocal_sum })
+}
+
+/// The precision of a set as v1.1.0 sends it: registers, their number, then this.
+///
+/// # Errors
+/// The first rule the stream breaks.
+pub fn read_set_precision(stream: &[u8]) -> Result<u64, GobError> {
+    let mut stream = Stream::new(stream);
+    let (id, mut registers) = stream.value()?;
+    if id != TypeId::BYTES {
+        return Err(GobError::Unexpected);
+    }
+    let length = registers.length()?;
+    registers.take(length)?;
+    stream.uint()?;
+    stream.uint()
+}
+
+/// Defines `[]Centroid` as type 67, with fields `Mean`, `Weight` and `Samples`: as v1.1.0
+/// captured itself, byte for byte.
+const CENTROID_TYPES: &[u8] = b"\
+    \x0d\xff\x85\x02\x01\x02\xff\x86\x00\x01\xff\x82\x00\x00\
+    \x37\xff\x81\x03\x01\x01\x08Centroid\x01\xff\x82\x00\x01\x03\
+        \x01\x04Mean\x01\x08\x00\x01\x06Weight\x01\x08\x00\x01\x07Samples\x01\xff\x84\x00\x00\x00\
+    \x17\xff\x83\x02\x01\x01\x09[]float64\x01\xff\x84\x00\x01\x08\x00\x00";
+/// Type 67 as an integer, and the zero that goes before a value that is no struct.
+const CENTROIDS_FOLLOW: &[u8] = b"\xff\x86\x00";
+const FLOAT_FOLLOWS: &[u8] = b"\x08\x00";
+
+/// Writes a digest as Veneur v14 does; v1.1.0 does not look at the fifth value.
+pub fn write_digest(parts: &Parts) -> Vec<u8> {
+    let mut list = Vec::with_capacity(16 + 22 * parts.centroids.len());
+    list.extend_from_slice(CENTROIDS_FOLLOW);
+    push_uint(&mut list, parts.centroids.len() as u64);
+    for centroid in &parts.centroids {
+        // Fields are numbered by their distance from the one before; zeros are left out.
+        let mut weight_follows = 2;
+        if centroid.mean.to_bits() != 0 {
+            list.push(1);
+            push_float(&mut list, centroid.mean);
+            weight_follows = 1;
+        }
+        list.push(weight_follows);
+        push_float(&mut list, centroid.weight);
+        list.push(0);
+    }
+    let mut stream = Vec::with_capacity(CENTROID_TYPES.len() + list.len() + 56);
+    stream.extend_from_slice(CENTROID_TYPES);
+    push_message(&mut stream, &list);
+    let reciprocal_sum = parts.reciprocal_sum.unwrap_or(0.0);
+    for float in [Digest::COMPRESSION, parts.min, parts.max, reciprocal_sum] {
+        let mut message = FLOAT_FOLLOWS.to_vec();
+        push_float(&mut message, float);
+        push_message(&mut stream, &message);
+    }
+    stream
+}
+
+/// What is left of a stream, and the types it has defined so far.
+struct Stream<'a> {
+    rest: Input<'a>,
+    types: Types,
+}
+
+impl<'a> Stream<'a> {
+    fn new(stream: &'a [u8]) -> Stream<'a> {
+        Stream { rest: Input(stream), types: Types::default() }
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.rest.0.is_empty()
+    }
+
+    /// The next value's type and bytes; takes in the definitions before it.
+    fn value(&mut self) -> Result<(TypeId, Input<'a>), GobError> {
+        loop {
+            let length = self.rest.length()?;
+            let mut message = Input(self.rest.take(length)?);
+            let id = message.int()?;
+            if id < 0 {
+                self.types.define(id, &mut message)?;
+                continue;
+            }
+            let id = TypeId(id);
+            if !self.types.is_struct(id) && message.uint()? != 0 {
+                return Err(GobError::Unexpected);
+            }
+            return Ok((id, message));
+        }
+    }
+
+    fn float(&mut self) -> Result<f64, GobError> {
+        let (id, mut message) = self.value()?;
+        if id != TypeId::FLOAT {
+            return Err(GobError::Unexpected);
+        }
+        let float = message.float()?;
+        message.finish()?;
+        Ok(float)
+    }
+
+    fn uint(&mut self) -> Result<u64, GobError> {
+        let (id, mut message) = self.value()?;
+        if id != TypeId::UINT {
+            return Err(GobError::Unexpected);
+        }
+        let uint = message.uint()?;
+        message.finish()?;
+        Ok(uint)
+    }
+
+    /// A list of structs with floats `Mean` and `Weight`.
+    fn centroids(&mut self) -> Result<Vec<Centroid>, GobError> {
+        let (id, mut message) = self.value()?;
+        let element = self.types.element_of(id).ok_or(GobError::Unexpected)?;
+        let fields = self.types.fields_of(element).ok_or(GobError::Unexpected)?;
+        let place = |name: &str| fields.iter().position(|field| field.is(name, TypeId::FLOAT));
+        let (mean, weight) = (place("Mean"), place("Weight"));
+        if mean.is_none() || weight.is_none() {
+            return Err(GobError::Unexpected);
+        }
+        // Each centroid takes a byte at least, so `length` is no more than is there.
+        let count = message.length()?;
+        if count > Digest::MAX_PARTS_CENTROIDS {
+            return Err(GobError::TooManyCentroids);
+        }
+        let mut centroids = Vec::with_capacity(count);
+        for _ in 0..count {
+            let mut centroid = Centroid::default();
+            message.fields(|index, message| {
+                if Some(index) == mean {
+                    centroid.mean = message.float()?;
+                } else if Some(index) == weight {
+                    centroid.weight = message.float()?;
+                } else {
+                    let field = fields.get(index).ok_or(GobError::BadNumber)?;
+                    self.types.skip(field.id, message)?;
+                }
+                Ok(())
+            })?;
+            centroids.push(centroid);
+        }
+        message.finish()?;
+        Ok(centroids)
+    }
+}
