@@ -94,7 +94,7 @@ fn main() {
             let took = start.elapsed();
             batches.extend(receiver.try_iter().filter_map(|work| match work {
                 Work::Samples(batch) => Some(batch),
-                Work::Flush(_) => None,
+                Work::Import(_) | Work::Flush(_) => None,
             }));
             took
         });

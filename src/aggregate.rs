@@ -5,6 +5,7 @@
 
 pub mod batch;
 pub mod histogram;
+mod import;
 pub mod intern;
 pub mod render;
 pub mod shard;

@@ -11,12 +11,14 @@
 
 pub mod collector;
 pub mod flush;
+pub mod importer;
 pub mod intake;
 pub mod router;
 pub mod worker;
 
 pub use collector::Collector;
 pub use flush::{Flushed, Flusher};
+pub use importer::{Importer, NotImported};
 pub use intake::{Intake, IntakeCounts};
 pub use router::Router;
 pub use worker::{Worker, Workers};

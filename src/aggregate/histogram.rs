@@ -21,14 +21,21 @@ impl Histogram {
     }
 
     /// Merges a digest whose node emits its aggregates itself: only percentiles see it.
-    pub fn import(&mut self, digest: &Digest) {
-        self.imported.get_or_insert_default().merge(digest);
+    pub fn import(&mut self, digest: Digest) {
+        match &mut self.imported {
+            Some(imported) => imported.merge(&digest),
+            None => self.imported = Some(Box::new(digest)),
+        }
     }
 
     /// Merges a digest that is finished nowhere else (global-only series and distributions):
     /// its samples count as received here.
-    pub fn import_as_own(&mut self, digest: &Digest) {
-        self.own.merge(digest);
+    pub fn import_as_own(&mut self, digest: Digest) {
+        if self.own.is_empty() {
+            self.own = digest;
+        } else {
+            self.own.merge(&digest);
+        }
     }
 
     /// One aggregate of the samples received here; `None` if there were none.
@@ -72,7 +79,7 @@ mod tests {
         let mut histogram = Histogram::default();
         let mut elsewhere = Digest::new();
         elsewhere.add(1000.0, Weight::ONE);
-        histogram.import(&elsewhere);
+        histogram.import(elsewhere);
         assert_eq!(histogram.statistic(Statistic::Count), None);
         histogram.add(1.0, Weight::ONE);
         histogram.add(3.0, Weight::ONE);
@@ -87,7 +94,7 @@ mod tests {
         let mut histogram = Histogram::default();
         let mut elsewhere = Digest::new();
         elsewhere.add(8.0, Weight::from_rate(0.5).expect("0.5 is a rate"));
-        histogram.import_as_own(&elsewhere);
+        histogram.import_as_own(elsewhere);
         assert_eq!(histogram.statistic(Statistic::Count), Some(2.0));
         assert_eq!(histogram.statistic(Statistic::Sum), Some(16.0));
     }

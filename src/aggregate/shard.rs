@@ -77,7 +77,7 @@ impl Shard {
 
     /// The aggregate of a slot, to be changed.
     #[inline]
-    fn touch(&mut self, id: SlotId) -> &mut Aggregate {
+    pub(super) fn touch(&mut self, id: SlotId) -> &mut Aggregate {
         let slot = &mut self.slots[id as usize];
         if slot.aggregate.is_empty() {
             slot.last_touched = self.interval;
@@ -98,7 +98,7 @@ impl Shard {
     }
 
     /// Finds or makes the slot of a series. Its scope is made canonical for this role.
-    fn slot_of(&mut self, mut key: MetricKey) -> SlotId {
+    pub(super) fn slot_of(&mut self, mut key: MetricKey) -> SlotId {
         key.scope = key.scope.canonical(key.kind, self.role);
         let slots = &self.slots;
         let known = self.interner.find_canonical(&key, |id| &slots[id as usize].key);

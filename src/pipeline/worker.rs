@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use super::importer::Part;
 use crate::aggregate::{Batch, Shard, Snapshot};
 
 /// Batches an inbox holds: 64 full ones are 65,536 samples, milliseconds of work.
@@ -17,6 +18,8 @@ const INBOX_BATCHES: usize = 64;
 pub enum Work {
     /// Samples to apply.
     Samples(Batch),
+    /// Forwarded aggregates to merge.
+    Import(Part),
     /// Hand over everything that came before this.
     Flush(SyncSender<Drained>),
 }
@@ -37,7 +40,9 @@ pub struct WorkerReport {
     pub worker: usize,
     /// Samples applied.
     pub samples: u64,
-    /// Time spent applying them.
+    /// Forwarded aggregates merged.
+    pub imported: u64,
+    /// Time spent applying and merging.
     pub busy: Duration,
     /// How long taking the snapshot kept the worker from its inbox.
     pub pause: Duration,
@@ -49,7 +54,14 @@ impl WorkerReport {
     fn new(worker: usize) -> WorkerReport {
         let queue_ns = Histogram::new_with_bounds(1_000, 60_000_000_000, 1)
             .expect("1 us to 60 s in one digit is a legal range");
-        WorkerReport { worker, samples: 0, busy: Duration::ZERO, pause: Duration::ZERO, queue_ns }
+        WorkerReport {
+            worker,
+            samples: 0,
+            imported: 0,
+            busy: Duration::ZERO,
+            pause: Duration::ZERO,
+            queue_ns,
+        }
     }
 }
 
@@ -71,6 +83,7 @@ impl Worker {
         for work in inbox {
             match work {
                 Work::Samples(batch) => self.apply(&batch),
+                Work::Import(part) => self.import(part),
                 Work::Flush(reply) => {
                     // A flusher that has given up waiting has logged so: nothing to do here.
                     let _ = reply.send(self.drain());
@@ -88,6 +101,17 @@ impl Worker {
         self.shard.apply(batch);
         self.report.samples += batch.len() as u64;
         self.report.busy += start.elapsed();
+    }
+
+    fn import(&mut self, part: Part) {
+        let start = Instant::now();
+        let Part { entries, merged } = part;
+        self.report.imported += entries.len() as u64;
+        for entry in entries {
+            self.shard.import(entry);
+        }
+        self.report.busy += start.elapsed();
+        drop(merged);
     }
 
     fn drain(&mut self) -> Drained {

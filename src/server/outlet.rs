@@ -86,6 +86,7 @@ fn record(telemetry: &Telemetry, flushed: &Flushed) {
     for worker in workers {
         telemetry.duration(names::FLUSH_WORKER_DURATION_NS, "", worker.pause);
         telemetry.count(names::WORKER_METRICS_PROCESSED_TOTAL, "", worker.samples);
+        telemetry.count(names::WORKER_METRICS_IMPORTED_TOTAL, "", worker.imported);
         for step in worker.queue_ns.iter_recorded() {
             let waited = Duration::from_nanos(step.value_iterated_to());
             let batches = step.count_since_last_iteration();
