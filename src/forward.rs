@@ -2,6 +2,7 @@
 //! upstream nodes.
 
 pub mod identity;
+pub mod import;
 pub mod pack;
 pub mod ring;
 pub mod seen;

@@ -56,6 +56,7 @@ pub struct Server {
     inherited: Inherited,
     listeners: Listeners,
     http: Option<HttpListener>,
+    grpc: Option<HttpListener>,
     telemetry: Telemetry,
     logs: Logs,
 }
@@ -70,12 +71,16 @@ impl Server {
         let mut inherited = Inherited::from_environment()?;
         let listeners = Listeners::bind(&settings.intake, &mut inherited)?;
         let http = settings.http.address.as_ref();
-        let http = http.map(|address| bind_http(address, &mut inherited)).transpose()?;
+        let http = http.map(|address| bind_http("http_address", address, &mut inherited));
+        let http = http.transpose()?;
+        let grpc = settings.import.grpc_address.as_ref();
+        let grpc = grpc.map(|address| bind_http("grpc_address", address, &mut inherited));
+        let grpc = grpc.transpose()?;
         listeners.warnings().iter().for_each(|warning| warn!("{warning}"));
         for socket in inherited.unused() {
             warn!(socket, "systemd passed a socket that no listener asks for (fd://NAME)");
         }
-        Ok(Server { inherited, loaded, listeners, http, telemetry, logs })
+        Ok(Server { inherited, loaded, listeners, http, grpc, telemetry, logs })
     }
 
     /// Runs until SIGTERM, SIGINT or `/quitquitquit`, and drains.

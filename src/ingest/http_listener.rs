@@ -1,4 +1,4 @@
-//! The socket of the HTTP server, in the forms its address may have.
+//! The sockets of the HTTP and gRPC servers, in the forms their addresses may have.
 //!
 //! It is bound here because half of the forms are those of statsd listeners, and so that
 //! everything is bound before anything runs; who serves on it is not known here.
@@ -23,11 +23,12 @@ pub enum HttpListener {
     Unix(UnixListener, Option<SocketFile>),
 }
 
-/// Binds the HTTP server's socket.
+/// Binds the socket of the server whose address is under `key`.
 ///
 /// # Errors
 /// The address cannot be had, or is of something that is not a listening stream socket.
 pub fn bind_http(
+    key: &str,
     address: &HttpAddress,
     inherited: &mut Inherited,
 ) -> Result<HttpListener, BindError> {
@@ -41,7 +42,7 @@ pub fn bind_http(
         HttpAddress::Fd(number) => inherited.numbered(*number).and_then(from_socket),
         HttpAddress::Einhorn(index) => inherited.einhorn(*index).and_then(from_socket),
     };
-    bound.map_err(|cause| BindError::Refused { address: format!("http_address {address}"), cause })
+    bound.map_err(|cause| BindError::Refused { address: format!("{key} {address}"), cause })
 }
 
 fn from_socket(socket: Socket) -> io::Result<HttpListener> {

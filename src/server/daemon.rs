@@ -13,11 +13,12 @@ use super::signals::{Asked, Signals};
 use super::{Reload, Server, StartError, destinations, pages, sources, watchdog};
 use crate::aggregate::{KeyHasher, Plan, Shard};
 use crate::config::{Loaded, Settings};
+use crate::forward::import::Import;
 use crate::http::{self, HttpState};
 use crate::ingest::Running;
 use crate::model::Phase;
 use crate::pipeline::flush::FlushHandle;
-use crate::pipeline::{Collector, Flusher, Intake, IntakeCounts, Router, Workers};
+use crate::pipeline::{Collector, Flusher, Importer, Intake, IntakeCounts, Router, Workers};
 use crate::telemetry::Telemetry;
 use crate::telemetry::logging::Logs;
 
@@ -32,16 +33,18 @@ pub(super) struct Daemon {
     logs: Logs,
     phase: watch::Sender<Phase>,
     running: Running,
+    import: Import,
     workers: Workers,
     flush: FlushHandle,
     sinks: Sinks,
-    http: Option<JoinHandle<()>>,
+    /// HTTP and gRPC.
+    servers: Vec<JoinHandle<()>>,
 }
 
 impl Daemon {
     /// Starts every part, consumers before producers. Needs a tokio runtime.
     pub(super) fn start(server: Server, quit: mpsc::Sender<()>) -> Result<Daemon, StartError> {
-        let Server { loaded, inherited, listeners, http, telemetry, logs } = server;
+        let Server { loaded, inherited, listeners, http, grpc, telemetry, logs } = server;
         let settings = loaded.settings.clone();
         let shown = Arc::new(Mutex::new(loaded));
         let (phase, phases) = watch::channel(Phase::Starting);
@@ -87,7 +90,10 @@ impl Daemon {
             tokio::spawn(watchdog::watch(flush.completed(), settings.interval, missed));
         }
 
-        let http_address = http.as_ref().map(|http| pages::address(http, &settings));
+        let importer = Importer::new(workers.inboxes());
+        let import = Import::new(importer, &settings.import, telemetry.clone());
+        let http_address = pages::address(http.as_ref(), settings.http.address.as_ref());
+        let grpc_address = pages::address(grpc.as_ref(), settings.import.grpc_address.as_ref());
         let http = http
             .map(|listener| {
                 let state = HttpState {
@@ -96,8 +102,12 @@ impl Daemon {
                     config: settings.http.config.then(|| pages::config_text(&shown)),
                     quit: settings.http.quit.then_some(quit),
                 };
-                pages::serve(listener, state, phase.subscribe(), &telemetry)
+                let router = http::router(state).merge(import.router());
+                pages::serve(listener, router, phase.subscribe(), &telemetry)
             })
+            .transpose()?;
+        let grpc = grpc
+            .map(|grpc| pages::serve_grpc(grpc, import.clone(), phase.subscribe(), &telemetry))
             .transpose()?;
 
         let addresses: Vec<String> =
@@ -114,11 +124,25 @@ impl Daemon {
         info!(
             version = http::VERSION,
             statsd = addresses.join(","),
-            http = http_address.unwrap_or_else(|| "off".to_owned()),
+            http = http_address,
+            grpc = grpc_address,
             interval = ?settings.interval.length(),
             "ready"
         );
-        Ok(Daemon { settings, shown, telemetry, logs, phase, running, workers, flush, sinks, http })
+        let servers = http.into_iter().chain(grpc).collect();
+        Ok(Daemon {
+            settings,
+            shown,
+            telemetry,
+            logs,
+            phase,
+            running,
+            import,
+            workers,
+            flush,
+            sinks,
+            servers,
+        })
     }
 
     /// Waits for the end, reloading when asked to, and drains.
@@ -194,12 +218,12 @@ impl Daemon {
 
     /// Takes nothing more in, flushes what there is and lets the sinks deliver it.
     async fn drain(self) {
-        let Daemon { settings, phase, running, workers, flush, sinks, http, .. } = self;
+        let Daemon { settings, phase, running, import, workers, flush, sinks, servers, .. } = self;
         phase.send_replace(Phase::Draining);
         notify(sd_notify::NotifyState::Stopping);
         let within = settings.interval.length().max(MIN_DRAIN);
         // These wait for threads, which must not hold up the runtime.
-        let threads = spawn_blocking(move || {
+        let readers = spawn_blocking(move || {
             let left = running.drain(within);
             if !left.is_empty() {
                 error!(
@@ -207,6 +231,16 @@ impl Daemon {
                     "listeners did not end in time: what they hold is lost"
                 );
             }
+        });
+        // They have ended by themselves, or their drain limit ends them. What was imported until
+        // then is part of the last flush.
+        for task in servers.into_iter().chain([readers]) {
+            if let Err(error) = task.await {
+                error!(%error, "draining failed");
+            }
+        }
+        let threads = spawn_blocking(move || {
+            import.close();
             flush.stop();
             workers.join();
         });
@@ -215,10 +249,6 @@ impl Daemon {
         }
         let sinks = std::mem::take(&mut *sinks.lock().unwrap_or_else(PoisonError::into_inner));
         destinations::finish(sinks).await;
-        if let Some(http) = http {
-            // It has ended by itself, or its drain limit ends it.
-            let _ = http.await;
-        }
     }
 }
 

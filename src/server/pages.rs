@@ -1,13 +1,17 @@
-//! The HTTP server: what it shows, and until when.
+//! The HTTP and gRPC servers: what they show, and until when.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use axum::Router;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::config::{Loaded, Settings};
-use crate::http::{self, ConfigFormat, ConfigText, HttpState, Limits};
+use crate::config::Loaded;
+use crate::config::listen::HttpAddress;
+use crate::forward::import::Import;
+use crate::forward::import::grpc::{self, GrpcLimits};
+use crate::http::{self, ConfigFormat, ConfigText, Limits};
 use crate::ingest::HttpListener;
 use crate::model::Phase;
 use crate::telemetry::Telemetry;
@@ -24,45 +28,73 @@ pub(super) fn config_text(shown: &Arc<Mutex<Loaded>>) -> ConfigText {
     })
 }
 
-/// Starts it. It ends when the daemon drains.
+/// Starts the HTTP server. It ends when the daemon drains.
 ///
 /// # Errors
 /// The runtime does not take the socket.
 pub(super) fn serve(
     listener: HttpListener,
-    state: HttpState,
-    mut phases: watch::Receiver<Phase>,
+    router: Router,
+    phases: watch::Receiver<Phase>,
     telemetry: &Telemetry,
 ) -> io::Result<JoinHandle<()>> {
-    let router = http::router(state);
-    let stop = async move {
-        // The sender lives as long as the daemon.
-        let _ = phases.wait_for(|phase| *phase == Phase::Draining).await;
-    };
-    let telemetry = telemetry.clone();
+    let (limits, telemetry, stop) = (Limits::default(), telemetry.clone(), draining(phases));
     Ok(match listener {
         HttpListener::Tcp(listener) => {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            tokio::spawn(http::serve(listener, router, Limits::default(), telemetry, stop))
+            tokio::spawn(http::serve(listener, router, limits, telemetry, stop))
         }
         HttpListener::Unix(listener, file) => {
             let listener = tokio::net::UnixListener::from_std(listener)?;
             tokio::spawn(async move {
-                http::serve(listener, router, Limits::default(), telemetry, stop).await;
+                http::serve(listener, router, limits, telemetry, stop).await;
                 drop(file);
             })
         }
     })
 }
 
-/// Where the HTTP server can be reached.
-pub(super) fn address(listener: &HttpListener, settings: &Settings) -> String {
-    let configured =
-        || settings.http.address.as_ref().map_or_else(String::new, ToString::to_string);
-    match listener {
+/// Starts the gRPC server. It ends when the daemon drains.
+///
+/// # Errors
+/// The runtime does not take the socket.
+pub(super) fn serve_grpc(
+    listener: HttpListener,
+    import: Import,
+    phases: watch::Receiver<Phase>,
+    telemetry: &Telemetry,
+) -> io::Result<JoinHandle<()>> {
+    let (limits, telemetry, stop) = (GrpcLimits::default(), telemetry.clone(), draining(phases));
+    Ok(match listener {
         HttpListener::Tcp(listener) => {
-            listener.local_addr().map_or_else(|_| configured(), |address| address.to_string())
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            tokio::spawn(grpc::serve(listener, import, limits, telemetry, stop))
         }
-        HttpListener::Unix(..) => configured(),
+        HttpListener::Unix(listener, file) => {
+            let listener = tokio::net::UnixListener::from_std(listener)?;
+            tokio::spawn(async move {
+                grpc::serve(listener, import, limits, telemetry, stop).await;
+                drop(file);
+            })
+        }
+    })
+}
+
+async fn draining(mut phases: watch::Receiver<Phase>) {
+    // The sender lives as long as the daemon.
+    let _ = phases.wait_for(|phase| *phase == Phase::Draining).await;
+}
+
+/// Where a server can be reached: where it is bound, or else what was configured.
+pub(super) fn address(listener: Option<&HttpListener>, configured: Option<&HttpAddress>) -> String {
+    let bound = match listener {
+        None => return "off".to_owned(),
+        Some(HttpListener::Tcp(listener)) => listener.local_addr().ok(),
+        Some(HttpListener::Unix(..)) => None,
+    };
+    match (bound, configured) {
+        (Some(address), _) => address.to_string(),
+        (None, Some(address)) => address.to_string(),
+        (None, None) => String::new(),
     }
 }

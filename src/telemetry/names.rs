@@ -221,10 +221,12 @@ metrics! {
     FORWARD_POST_METRICS_TOTAL = "forward.post_metrics_total", Gauge, One;
     /// Time of one import (`part` request, merge; `encoding`).
     IMPORT_RESPONSE_DURATION_NS = "import.response_duration_ns", Duration, Nanoseconds;
-    /// Refused imports (`cause`).
+    /// Imports, or single entries of one, that were refused (`cause`).
     IMPORT_REQUEST_ERROR_TOTAL = "import.request_error_total", Counter, One;
     /// Entries imported.
     IMPORT_METRICS_TOTAL = "import.metrics_total", Counter, One;
+    /// Batches that were sent again after they had been merged.
+    IMPORT_REPEATED_TOTAL = "import.repeated_total", Counter, One;
     /// Size of one imported body as received.
     IMPORT_BYTES = "import.bytes", Amount, Bytes;
 
@@ -234,6 +236,8 @@ metrics! {
     HTTP_REQUESTS_TOTAL = "http.requests_total", Counter, One;
     /// HTTP connections refused or cut (`reason` limit, slow, idle, drain).
     HTTP_CONNECTIONS_CLOSED_TOTAL = "http.connections_closed_total", Counter, One;
+    /// gRPC connections refused or cut (`reason` limit, drain).
+    GRPC_CONNECTIONS_CLOSED_TOTAL = "grpc.connections_closed_total", Counter, One;
     /// Log lines left out because their call site said too much.
     LOG_LEFT_OUT_TOTAL = "log.left_out_total", Counter, One;
     /// Errors not reported to Sentry because their call site reported too many.

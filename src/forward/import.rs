@@ -1,0 +1,219 @@
+//! What other nodes forward, taken in: [`Import`] is shared by `POST /import` and by the gRPC
+//! service of Veneur 14.
+//!
+//! ```text
+//! token, headers ─► turn ─► read ─► decompress ─► decode and check ─► once ─► shards ─► answer
+//!  on the runtime, bounded in bytes ┘ └─────────── on the blocking pool ───────────┘
+//! ```
+//!
+//! - All of a body or nothing: it is decoded and checked before anything is merged, and the
+//!   answer says yes only when the shards have it. Nothing else can make it count twice: a
+//!   batch that comes again, by its identity, is answered yes and not merged.
+//! - Memory is bounded: `in_flight` bodies are held at once, each limited in bytes as received,
+//!   in bytes decompressed and in entries. Others wait for their turn, unread.
+//! - Time is bounded: one that has not begun to be merged after `timeout` is refused, and may
+//!   come again. One that has begun is carried through.
+//!
+//! Source: Veneur v1.1.0 `handlers_global.go`; limits, identity and waiting are ours.
+
+pub mod grpc;
+mod http;
+mod once;
+mod plain;
+mod refusal;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout_at;
+use tracing::warn;
+
+use self::once::{Fate, Once};
+use self::plain::Encoding;
+use self::refusal::Refusal;
+use crate::config::settings::ImportSettings;
+use crate::forward::identity::{BATCH_HEADER, BatchId};
+use crate::pipeline::{Importer, NotImported};
+use crate::protocol::import::{ImportError, Imported, ImportedEntry, Limits, json, protobuf};
+use crate::telemetry::{Telemetry, names};
+
+/// Takes in what other nodes forward. Cloning shares.
+#[derive(Clone)]
+pub struct Import(Arc<Inside>);
+
+struct Inside {
+    importer: Importer,
+    once: Once,
+    turns: Arc<Semaphore>,
+    settings: ImportSettings,
+    telemetry: Telemetry,
+}
+
+/// The right to hold a body in memory.
+struct Turn {
+    _permit: OwnedSemaphorePermit,
+    began: Instant,
+    /// Until then merging must have begun.
+    deadline: Instant,
+}
+
+/// What a body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    /// A `forwardrpc.MetricList`: of our own nodes, and of Veneur 14 over gRPC.
+    Protobuf,
+    /// The JSON of Veneur 1.1 and 14.
+    Json,
+}
+
+impl Format {
+    fn decode(self, plain: &[u8], limits: Limits) -> Result<Imported, ImportError> {
+        match self {
+            Format::Protobuf => protobuf::decode(plain, limits),
+            Format::Json => json::decode(plain, limits),
+        }
+    }
+}
+
+/// A body as received.
+struct Received {
+    bytes: Bytes,
+    encoding: Encoding,
+    format: Format,
+    id: Option<BatchId>,
+    /// Value of the tag `encoding` in our own metrics.
+    tag: &'static str,
+}
+
+impl Import {
+    /// Hands what comes in to `importer`.
+    pub fn new(importer: Importer, settings: &ImportSettings, telemetry: Telemetry) -> Import {
+        let turns = Arc::new(Semaphore::new(settings.in_flight.get()));
+        let (once, settings) = (Once::default(), settings.clone());
+        Import(Arc::new(Inside { importer, once, turns, settings, telemetry }))
+    }
+
+    /// The page `POST /import`.
+    pub fn router(&self) -> axum::Router {
+        http::router(self)
+    }
+
+    /// Refuses what has not begun to be merged, waits for the rest, and lets go of the workers:
+    /// what was answered with yes is in their next flush. Blocks its thread.
+    pub fn close(&self) {
+        self.0.turns.close();
+        self.0.importer.close();
+    }
+
+    /// Checks the token.
+    fn authorize(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let Some(token) = &self.0.settings.token else { return Ok(()) };
+        let shown = headers.get(AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes());
+        let shown = match shown.split_at_checked("Bearer ".len()) {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"Bearer ") => token,
+            Some(_) | None => return Err(Refusal::Token),
+        };
+        if is_equal(shown, token.reveal().as_bytes()) { Ok(()) } else { Err(Refusal::Token) }
+    }
+
+    /// Waits for a turn, for as long as a body may take.
+    async fn turn(&self) -> Result<Turn, Refusal> {
+        self.turn_within(self.0.settings.timeout).await
+    }
+
+    async fn turn_within(&self, patience: Duration) -> Result<Turn, Refusal> {
+        let began = Instant::now();
+        let deadline = began + patience;
+        let permit = Arc::clone(&self.0.turns).acquire_owned();
+        match timeout_at(deadline.into(), permit).await {
+            Ok(Ok(permit)) => Ok(Turn { _permit: permit, began, deadline }),
+            Ok(Err(_closed)) => Err(NotImported::Closed.into()),
+            Err(_elapsed) => Err(Refusal::Crowded),
+        }
+    }
+
+    /// Decodes a body and merges it, all or nothing. The turn is held until that is done, even
+    /// if nobody waits for it any more.
+    async fn take(&self, turn: Turn, received: Received) -> Result<(), Refusal> {
+        let inside = Arc::clone(&self.0);
+        let taken = spawn_blocking(move || inside.take(&turn, received));
+        taken.await.unwrap_or(Err(Refusal::Failed))
+    }
+
+    /// Counts a refusal, and says so where the operator looks.
+    fn count_refusal(&self, refusal: &Refusal) {
+        let cause = refusal.named().cause;
+        self.0.count_cause(cause, 1);
+        warn!(cause, %refusal, "refused an import");
+    }
+}
+
+impl Inside {
+    fn take(&self, turn: &Turn, received: Received) -> Result<(), Refusal> {
+        let Received { bytes, encoding, format, id, tag } = received;
+        self.telemetry.histogram(names::IMPORT_BYTES, "", bytes.len() as f64);
+        let ImportSettings { max_plain_bytes, max_entries_per_body, .. } = self.settings;
+        let plain = encoding.decompress(bytes, max_plain_bytes.get())?;
+        let limits = Limits { entries: max_entries_per_body.get() };
+        let Imported { entries, set_precision } = format.decode(&plain, limits)?;
+        drop(plain);
+        let part = format!("part:request,encoding:{tag}");
+        self.telemetry.duration(names::IMPORT_RESPONSE_DURATION_NS, &part, turn.began.elapsed());
+        self.merge(entries, id, turn.deadline)?;
+        if set_precision > 0 {
+            self.count_cause("set_precision", set_precision);
+        }
+        Ok(())
+    }
+
+    /// Merges what was decoded, unless it is a batch that has been merged.
+    fn merge(
+        &self,
+        entries: Vec<ImportedEntry>,
+        id: Option<BatchId>,
+        deadline: Instant,
+    ) -> Result<(), Refusal> {
+        let began = Instant::now();
+        let count = entries.len() as u64;
+        let merge = || self.importer.import(entries, deadline);
+        let fate = match id {
+            Some(id) => self.once.run(id, deadline, merge)?,
+            None => merge().map(|()| Fate::Merged)?,
+        };
+        match fate {
+            Fate::Merged => {}
+            Fate::Repeated => {
+                self.telemetry.count(names::IMPORT_REPEATED_TOTAL, "", 1);
+                return Ok(());
+            }
+            Fate::Underway => return Err(Refusal::Underway),
+            Fate::Forgotten => return Err(Refusal::Forgotten),
+        }
+        self.telemetry.duration(names::IMPORT_RESPONSE_DURATION_NS, "part:merge", began.elapsed());
+        self.telemetry.count(names::IMPORT_METRICS_TOTAL, "", count);
+        Ok(())
+    }
+
+    fn count_cause(&self, cause: &str, n: u64) {
+        self.telemetry.count(names::IMPORT_REQUEST_ERROR_TOTAL, &format!("cause:{cause}"), n);
+    }
+}
+
+/// The identity of a batch, if its sender gives it one.
+fn identity(headers: &HeaderMap) -> Result<Option<BatchId>, Refusal> {
+    let Some(value) = headers.get(BATCH_HEADER) else { return Ok(None) };
+    // What is no text is no identity either.
+    let text = value.to_str().unwrap_or_default();
+    Ok(Some(text.parse()?))
+}
+
+/// Whether two secrets are equal, in a time that tells nothing but whether they are as long.
+fn is_equal(a: &[u8], b: &[u8]) -> bool {
+    let difference = a.iter().zip(b).fold(0, |all, (a, b)| all | (a ^ b));
+    a.len() == b.len() && std::hint::black_box(difference) == 0
+}
