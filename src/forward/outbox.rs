@@ -1,0 +1,472 @@
+//! Batches on their way up: what is sent next, to whom, and what became of it.
+//!
+//! Pure: the task that owns it ([`super::client`]) asks for the next [`Errand`], runs it and
+//! says how it ended; time and chance are arguments. For every batch exactly one of these
+//! happens, and all but the first are counted: it is taken, it is [`Lost`] for a reason, or it
+//! is handed out to be parted ([`Settled::TooLarge`], [`Outbox::take_stranded`]) and its
+//! entries come back in other batches.
+//!
+//! **Never twice.** A batch keeps its identity while it is retried, and an importer that has
+//! merged it does not merge it again. But only *that* importer knows. So a batch that may have
+//! been taken stays bound to its member, even when that member has left the ring, until it is
+//! answered or too old; only a batch that was surely not taken may go elsewhere. The price of
+//! not counting twice is that what a member had not answered when it died is lost with it.
+//! Towards a member that does not remember batches (a real Veneur) an unanswered batch is not
+//! sent again at all, but counted as lost at once.
+//!
+//! **Bounded.** Batches wait for `queue_age` at most and take `queue_bytes` at most, the oldest
+//! being dropped first; each member has `in_flight` requests at once, and a single one while it
+//! fails, after a rest that grows ([`super::health`]).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::health::Health;
+use super::identity::{BatchId, Identities};
+use super::pack::Packed;
+use super::reason::Reason;
+use super::ring::Ring;
+use crate::model::UnixSeconds;
+
+/// A batch is halved so many times because upstream finds it too large; one that finds
+/// everything too large must not be asked once for every entry.
+const MAX_HALVINGS: u32 = 6;
+
+/// The bounds of an outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Memory of all batches.
+    pub queue_bytes: usize,
+    /// How long a batch may wait.
+    pub queue_age: Duration,
+    /// Requests at once, per member.
+    pub in_flight: usize,
+    /// A member that has failed for this long leaves the ring, if another one works.
+    pub failover_after: Duration,
+    /// Whether members are taken to remember batches before they have shown it.
+    pub remembers: bool,
+}
+
+/// Entries that are sent together.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// The same for as long as it is retried.
+    pub id: BatchId,
+    /// Its body.
+    pub packed: Packed,
+    /// Where its entries come from.
+    pub origin: Origin,
+    attempts: u32,
+    /// Whether it may have been taken although nobody said so.
+    is_unsure: bool,
+}
+
+/// What stays the same when entries move from one batch to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The end of the interval they are of.
+    pub interval_end: UnixSeconds,
+    /// Since when they wait.
+    pub since: Instant,
+    /// How often they were in a batch that was too large.
+    pub halvings: u32,
+}
+
+/// Something to be done now.
+#[derive(Debug)]
+pub enum Errand {
+    /// Send the batch; say how it ended with [`Outbox::settle`].
+    Post(Arc<str>, Batch),
+    /// Ask whether the member is there; say so with [`Outbox::probed`].
+    Probe(Arc<str>),
+}
+
+/// How a batch was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It has been merged, now or before.
+    Taken,
+    /// It will never be taken.
+    Refused(Reason),
+    /// It might be taken in smaller parts.
+    TooLarge,
+    /// It may be taken later.
+    Later {
+        /// Whether it may have been taken already.
+        is_unsure: bool,
+        /// How long the member wants to be left alone.
+        wait: Option<Duration>,
+    },
+}
+
+/// What became of a batch.
+#[derive(Debug)]
+pub enum Settled {
+    /// It was taken.
+    Taken,
+    /// It waits for the next attempt.
+    Waits,
+    /// It is given up.
+    Lost(Lost),
+    /// It is to be halved, and both halves pushed.
+    TooLarge(Batch),
+}
+
+/// A batch that is given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// To whom it was to go.
+    pub member: Arc<str>,
+    /// Why it does not.
+    pub reason: Reason,
+    /// Its entries.
+    pub entries: u64,
+    /// The memory it took.
+    pub bytes: u64,
+}
+
+/// How an errand went.
+#[derive(Clone, Copy, Debug)]
+pub struct Ending {
+    /// When it began.
+    pub started: Instant,
+    /// When it ended.
+    pub now: Instant,
+    /// A random number in `0.0..1.0`.
+    pub chance: f64,
+}
+
+/// All batches and members.
+#[derive(Debug)]
+pub struct Outbox {
+    limits: Limits,
+    identities: Identities,
+    members: BTreeMap<Arc<str>, Member>,
+    ring: Arc<Ring>,
+    /// Memory of all batches, those in flight included.
+    bytes: usize,
+    entries: u64,
+}
+
+#[derive(Debug)]
+struct Member {
+    /// Whether it is configured, or resolved at present.
+    is_listed: bool,
+    health: Health,
+    remembers: bool,
+    /// By attempts and age: a batch that fails alone does not hold up the others.
+    waiting: BTreeMap<(u32, BatchId), Batch>,
+    in_flight: usize,
+    is_probed: bool,
+}
+
+impl Outbox {
+    /// Nothing to send, and nobody to send it to.
+    pub fn new(limits: Limits, identities: Identities) -> Outbox {
+        Outbox {
+            limits,
+            identities,
+            members: BTreeMap::new(),
+            ring: Arc::default(),
+            bytes: 0,
+            entries: 0,
+        }
+    }
+
+    /// Says who the members are from now on. One that is no more keeps what is bound to it.
+    pub fn list(&mut self, names: impl IntoIterator<Item = Arc<str>>) {
+        self.members.values_mut().for_each(|member| member.is_listed = false);
+        for name in names {
+            self.member(&name).is_listed = true;
+        }
+        self.update_ring();
+    }
+
+    /// Who has which share.
+    pub fn ring(&self) -> &Arc<Ring> {
+        &self.ring
+    }
+
+    /// Memory of all batches.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Entries in all batches.
+    pub fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// Whether nothing is waiting or in flight.
+    pub fn is_empty(&self) -> bool {
+        self.entries == 0
+    }
+
+    /// Takes a batch for a member, and drops the oldest ones if there is no room.
+    pub fn push(&mut self, name: &Arc<str>, packed: Packed, origin: Origin) -> Vec<Lost> {
+        self.bytes += packed.memory_bytes();
+        self.entries += packed.entries();
+        let id = self.identities.issue();
+        let batch = Batch { id, packed, origin, attempts: 0, is_unsure: false };
+        self.member(name).waiting.insert((0, id), batch);
+
+        let mut lost = Vec::new();
+        while self.bytes > self.limits.queue_bytes
+            && let Some((name, key)) = self.oldest()
+        {
+            lost.extend(self.drop_waiting(&name, key, Reason::QueueFull));
+        }
+        lost
+    }
+
+    /// What is to be done now, if anything is.
+    pub fn next(&mut self, now: Instant) -> Option<Errand> {
+        let in_flight = self.limits.in_flight;
+        for (name, member) in &mut self.members {
+            if !member.is_free(in_flight) || member.health.rests_until(now).is_some() {
+                continue;
+            }
+            if let Some((_, mut batch)) = member.waiting.pop_first() {
+                batch.attempts += 1;
+                member.in_flight += 1;
+                return Some(Errand::Post(Arc::clone(name), batch));
+            }
+            if member.wants_a_probe() {
+                member.is_probed = true;
+                return Some(Errand::Probe(Arc::clone(name)));
+            }
+        }
+        None
+    }
+
+    /// Says how [`Errand::Post`] ended; `remembers` is whether the member has shown that it
+    /// remembers batches.
+    pub fn settle(
+        &mut self,
+        name: &Arc<str>,
+        mut batch: Batch,
+        verdict: Verdict,
+        remembers: bool,
+        ending: Ending,
+    ) -> Settled {
+        let member = self.member(name);
+        member.in_flight = member.in_flight.saturating_sub(1);
+        member.remembers |= remembers;
+        let reason = match verdict {
+            Verdict::Taken => {
+                member.health.took_a_batch();
+                self.update_ring();
+                self.forget(&batch);
+                return Settled::Taken;
+            }
+            Verdict::TooLarge if batch.may_be_halved() => {
+                self.forget(&batch);
+                batch.origin.halvings += 1;
+                return Settled::TooLarge(batch);
+            }
+            Verdict::TooLarge => Reason::TooLarge,
+            Verdict::Refused(reason) => {
+                member.health.refused_a_batch(ending.now);
+                reason
+            }
+            Verdict::Later { is_unsure, wait } => {
+                member.health.failed(ending.started, ending.now, wait, ending.chance);
+                batch.is_unsure |= is_unsure;
+                if !batch.is_unsure || member.remembers {
+                    member.waiting.insert((batch.attempts, batch.id), batch);
+                    return Settled::Waits;
+                }
+                Reason::Unanswered
+            }
+        };
+        Settled::Lost(self.lose(name, &batch, reason))
+    }
+
+    /// Says how [`Errand::Probe`] ended.
+    pub fn probed(&mut self, name: &Arc<str>, is_there: bool, ending: Ending) {
+        let member = self.member(name);
+        member.is_probed = false;
+        if is_there {
+            member.health.answered_a_probe();
+        } else {
+            member.health.failed(ending.started, ending.now, None, ending.chance);
+        }
+        self.update_ring();
+    }
+
+    /// Drops what is too old, and takes members that have failed for long out of the ring.
+    pub fn tick(&mut self, now: Instant) -> Vec<Lost> {
+        let age = self.limits.queue_age;
+        let lost = self.drop_where(Reason::QueueAge, |batch| batch.origin.since + age <= now);
+        let failover_after = self.limits.failover_after;
+        let is_working = |member: &Member| member.is_in_ring() && !member.health.is_failing();
+        if self.members.values().any(is_working) {
+            for member in self.members.values_mut().filter(|member| member.is_in_ring()) {
+                if member.health.is_overdue_at(failover_after).is_some_and(|at| at <= now) {
+                    member.health.leave();
+                }
+            }
+        }
+        self.members.retain(|_, member| !member.is_done());
+        self.update_ring();
+        lost
+    }
+
+    /// Takes out what waits for members that have no share, and surely was not taken: its
+    /// entries are to be pushed again, each to the member that has it now.
+    pub fn take_stranded(&mut self) -> Vec<Batch> {
+        let mut stranded = Vec::new();
+        for (name, member) in &mut self.members {
+            let ring = self.ring.members();
+            if ring.is_empty() || ring.binary_search(name).is_ok() {
+                continue;
+            }
+            stranded.extend(member.take_where(|batch| !batch.is_unsure));
+        }
+        stranded.iter().for_each(|batch| self.forget(batch));
+        stranded
+    }
+
+    /// When to look again although nothing has ended: [`Outbox::tick`] or [`Outbox::next`]
+    /// have something to do then.
+    pub fn next_event(&self, now: Instant) -> Option<Instant> {
+        let Limits { queue_age, in_flight, failover_after, .. } = self.limits;
+        let of_member = |member: &Member| {
+            let is_idle = member.waiting.is_empty() && !member.wants_a_probe();
+            let rest = member.health.rests_until(now);
+            let tried = rest.filter(|_| !is_idle && member.is_free(in_flight));
+            let oldest = member.waiting.values().map(|batch| batch.origin.since).min();
+            let overdue = member.health.is_overdue_at(failover_after);
+            let leaves = overdue.filter(|&at| member.is_in_ring() && at > now);
+            [tried, oldest.map(|since| since + queue_age), leaves].into_iter().flatten().min()
+        };
+        self.members.values().filter_map(of_member).min()
+    }
+
+    /// Lets every member be tried at once: there may be no later.
+    pub fn hurry(&mut self) {
+        self.members.values_mut().for_each(|member| member.health.wake());
+    }
+
+    /// Gives up everything that waits.
+    pub fn give_up(&mut self) -> Vec<Lost> {
+        self.drop_where(Reason::Shutdown, |_| true)
+    }
+
+    fn member(&mut self, name: &Arc<str>) -> &mut Member {
+        let remembers = self.limits.remembers;
+        self.members.entry(Arc::clone(name)).or_insert_with(|| Member {
+            is_listed: false,
+            health: Health::default(),
+            remembers,
+            waiting: BTreeMap::new(),
+            in_flight: 0,
+            is_probed: false,
+        })
+    }
+
+    /// The ring of the members that work; of all, if none does.
+    fn update_ring(&mut self) {
+        let names = |is_one: fn(&Member) -> bool| -> Vec<Arc<str>> {
+            let members = self.members.iter().filter(|(_, member)| is_one(member));
+            members.map(|(name, _)| Arc::clone(name)).collect()
+        };
+        let mut names_in = names(Member::is_in_ring);
+        if names_in.is_empty() {
+            names_in = names(|member| member.is_listed);
+        }
+        if names_in != self.ring.members() {
+            self.ring = Arc::new(Ring::new(names_in));
+        }
+    }
+
+    /// The batch that has waited longest.
+    fn oldest(&self) -> Option<(Arc<str>, (u32, BatchId))> {
+        let of_member = |(name, member): (&Arc<str>, &Member)| {
+            let oldest =
+                member.waiting.iter().min_by_key(|((_, id), batch)| (batch.origin.since, *id));
+            oldest.map(|(&key, batch)| (batch.origin.since, key.1, Arc::clone(name), key))
+        };
+        let oldest = self.members.iter().filter_map(of_member);
+        oldest.min_by_key(|&(since, id, ..)| (since, id)).map(|(_, _, name, key)| (name, key))
+    }
+
+    fn drop_where(&mut self, reason: Reason, is_one: impl Fn(&Batch) -> bool) -> Vec<Lost> {
+        let mut dropped = Vec::new();
+        for (name, member) in &mut self.members {
+            let batches = member.take_where(&is_one);
+            dropped.extend(batches.into_iter().map(|batch| (Arc::clone(name), batch)));
+        }
+        dropped.iter().map(|(name, batch)| self.lose(name, batch, reason)).collect()
+    }
+
+    fn drop_waiting(
+        &mut self,
+        name: &Arc<str>,
+        key: (u32, BatchId),
+        reason: Reason,
+    ) -> Option<Lost> {
+        let batch = self.members.get_mut(name)?.waiting.remove(&key)?;
+        Some(self.lose(name, &batch, reason))
+    }
+
+    fn lose(&mut self, name: &Arc<str>, batch: &Batch, reason: Reason) -> Lost {
+        self.forget(batch);
+        Lost {
+            member: Arc::clone(name),
+            reason,
+            entries: batch.packed.entries(),
+            bytes: batch.packed.memory_bytes() as u64,
+        }
+    }
+
+    fn forget(&mut self, batch: &Batch) {
+        self.bytes -= batch.packed.memory_bytes();
+        self.entries -= batch.packed.entries();
+    }
+}
+
+impl Batch {
+    /// How often it has been sent, this time included.
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// Halves are other batches: nobody would know them if the whole was taken.
+    fn may_be_halved(&self) -> bool {
+        !self.is_unsure && self.packed.entries() > 1 && self.origin.halvings < MAX_HALVINGS
+    }
+}
+
+impl Member {
+    /// Takes out what waits and is such a batch, oldest first among those tried as often.
+    fn take_where(&mut self, is_one: impl Fn(&Batch) -> bool) -> Vec<Batch> {
+        let all = self.waiting.iter();
+        let keys: Vec<_> = all.filter(|(_, batch)| is_one(batch)).map(|(key, _)| *key).collect();
+        keys.iter().filter_map(|key| self.waiting.remove(key)).collect()
+    }
+
+    fn is_in_ring(&self) -> bool {
+        self.is_listed && !self.health.is_out()
+    }
+
+    /// Whether another request may be under way.
+    fn is_free(&self, in_flight: usize) -> bool {
+        let most = if self.health.is_failing() { 1 } else { in_flight };
+        self.in_flight + usize::from(self.is_probed) < most
+    }
+
+    /// Whether only a probe can tell that it works again: there is no batch to try it with.
+    fn wants_a_probe(&self) -> bool {
+        self.is_listed && self.health.is_out() && self.waiting.is_empty()
+    }
+
+    /// Whether it is not listed any more and has nothing left.
+    fn is_done(&self) -> bool {
+        !self.is_listed && self.waiting.is_empty() && self.in_flight == 0 && !self.is_probed
+    }
+}
+
+#[cfg(test)]
+mod tests;

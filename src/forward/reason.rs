@@ -1,0 +1,42 @@
+//! Why entries were not forwarded.
+
+use std::fmt;
+
+/// Why entries were not forwarded: the `reason:` tag of our own metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// Upstream answered with this HTTP status, and will not change its mind.
+    Status(u16),
+    /// One entry alone is more than upstream takes, or than a body may be.
+    TooLarge,
+    /// Upstream may have taken them, did not say so, and would count them twice.
+    Unanswered,
+    /// They were the oldest when the memory for waiting ones was full.
+    QueueFull,
+    /// They had waited for too long.
+    QueueAge,
+    /// The format has no way to say it.
+    Unsupported,
+    /// Encoding or compressing failed.
+    Encode,
+    /// Encoding could not keep up with the flushes.
+    Busy,
+    /// They were still waiting when the process ended.
+    Shutdown,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reason::Status(status) => return write!(f, "{status}"),
+            Reason::TooLarge => "too_large",
+            Reason::Unanswered => "unanswered",
+            Reason::QueueFull => "queue_full",
+            Reason::QueueAge => "queue_age",
+            Reason::Unsupported => "unsupported",
+            Reason::Encode => "encode",
+            Reason::Busy => "busy",
+            Reason::Shutdown => "shutdown",
+        })
+    }
+}
