@@ -58,35 +58,12 @@ impl Default for Body {
 }
 
 impl Body {
-    /// Adds a series. Counters are rounded to whole numbers, scopes are lost, distributions
-    /// become histograms.
+    /// Adds a series, as [`write_entry`] does.
     pub fn push(&mut self, key: &MetricKey, value: &mut ImportedValue) {
-        let tags: Vec<&str> = key.tags.iter().collect();
-        let kind = match key.kind {
-            MetricKind::Counter => "counter",
-            MetricKind::Gauge => "gauge",
-            MetricKind::Histogram | MetricKind::Distribution => "histogram",
-            MetricKind::Timer => "timer",
-            MetricKind::Set => "set",
-        };
-        let value = match value {
-            // `as` saturates where the sum is beyond 64 bits.
-            ImportedValue::Counter(sum) => (sum.round() as i64).to_le_bytes().to_vec(),
-            ImportedValue::Gauge(last) => last.to_le_bytes().to_vec(),
-            ImportedValue::Digest(digest) => gob::write_digest(&digest.to_parts()),
-            ImportedValue::Set(set) => set.to_bytes(),
-        };
-        let entry = WrittenEntry {
-            name: &key.name,
-            kind,
-            tagstring: key.tags.as_str(),
-            tags,
-            value: STANDARD.encode(value),
-        };
         if self.0.len() > 1 {
             self.0.push(b',');
         }
-        serde_json::to_writer(&mut self.0, &entry).expect("strings are written to memory");
+        write_entry(&mut self.0, key, value);
     }
 
     /// Bytes so far.
@@ -104,6 +81,34 @@ impl Body {
         self.0.push(b']');
         self.0
     }
+}
+
+/// Appends one entry of the array. Counters are rounded to whole numbers, scopes are lost,
+/// distributions become histograms.
+pub fn write_entry(out: &mut Vec<u8>, key: &MetricKey, value: &mut ImportedValue) {
+    let tags: Vec<&str> = key.tags.iter().collect();
+    let kind = match key.kind {
+        MetricKind::Counter => "counter",
+        MetricKind::Gauge => "gauge",
+        MetricKind::Histogram | MetricKind::Distribution => "histogram",
+        MetricKind::Timer => "timer",
+        MetricKind::Set => "set",
+    };
+    let value = match value {
+        // `as` saturates where the sum is beyond 64 bits.
+        ImportedValue::Counter(sum) => (sum.round() as i64).to_le_bytes().to_vec(),
+        ImportedValue::Gauge(last) => last.to_le_bytes().to_vec(),
+        ImportedValue::Digest(digest) => gob::write_digest(&digest.to_parts()),
+        ImportedValue::Set(set) => set.to_bytes(),
+    };
+    let entry = WrittenEntry {
+        name: &key.name,
+        kind,
+        tagstring: key.tags.as_str(),
+        tags,
+        value: STANDARD.encode(value),
+    };
+    serde_json::to_writer(out, &entry).expect("strings are written to memory");
 }
 
 #[derive(Serialize)]
