@@ -211,14 +211,28 @@ metrics! {
 
     // Forwarding upstream, and importing from downstream.
 
-    /// Time of one forward (`part` export, json, dns, post).
+    /// Time of the parts of forwarding (`part` export, dns, post; `upstream` for post).
     FORWARD_DURATION_NS = "forward.duration_ns", Duration, Nanoseconds;
-    /// Size of one body, compressed.
+    /// Size of one body as sent (`upstream`).
     FORWARD_CONTENT_LENGTH_BYTES = "forward.content_length_bytes", Amount, Bytes;
-    /// Failed forwards (`cause`).
+    /// Failed requests and resolutions (`cause`, `upstream`).
     FORWARD_ERROR_TOTAL = "forward.error_total", Counter, One;
     /// Entries of the last forward.
     FORWARD_POST_METRICS_TOTAL = "forward.post_metrics_total", Gauge, One;
+    /// Entries upstream took (`upstream`).
+    FORWARD_ENTRIES_DELIVERED_TOTAL = "forward.entries_delivered_total", Counter, One;
+    /// Entries lost (`reason`, `upstream` if they had one).
+    FORWARD_ENTRIES_DROPPED_TOTAL = "forward.entries_dropped_total", Counter, One;
+    /// Memory of the batches lost (`reason`, `upstream`).
+    FORWARD_DROPPED_BYTES_TOTAL = "forward.dropped_bytes_total", Counter, Bytes;
+    /// Batches sent again (`upstream`).
+    FORWARD_RETRIES_TOTAL = "forward.retries_total", Counter, One;
+    /// Memory of the batches that wait or are being sent.
+    FORWARD_QUEUE_BYTES = "forward.queue_bytes", Gauge, Bytes;
+    /// Entries in them.
+    FORWARD_QUEUE_ENTRIES = "forward.queue_entries", Gauge, One;
+    /// Upstream nodes that have a share.
+    FORWARD_RING_MEMBERS = "forward.ring_members", Gauge, One;
     /// Time of one import (`part` request, merge; `encoding`).
     IMPORT_RESPONSE_DURATION_NS = "import.response_duration_ns", Duration, Nanoseconds;
     /// Imports, or single entries of one, that were refused (`cause`).
