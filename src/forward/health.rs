@@ -28,18 +28,30 @@ pub(super) struct Health {
     /// In a row.
     failures: u32,
     rests_until: Option<Instant>,
-    is_out: bool,
+    standing: Standing,
+}
+
+/// What a node has of the ring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Standing {
+    /// Its share.
+    #[default]
+    In,
+    /// Its share, until the next failure.
+    OnTrial,
+    /// Nothing.
+    Out,
 }
 
 impl Health {
-    /// Whether the last thing heard of it was a failure.
-    pub(super) fn is_failing(&self) -> bool {
-        self.failing_since.is_some()
+    /// Whether it takes batches, as far as is known.
+    pub(super) fn works(&self) -> bool {
+        self.failing_since.is_none() && self.standing == Standing::In
     }
 
     /// Whether it has lost its share.
     pub(super) fn is_out(&self) -> bool {
-        self.is_out
+        self.standing == Standing::Out
     }
 
     /// Until when it is to be left alone, if that is after `now`.
@@ -47,9 +59,15 @@ impl Health {
         self.rests_until.filter(|&until| until > now)
     }
 
-    /// When it has failed for `failover_after`.
-    pub(super) fn is_overdue_at(&self, failover_after: Duration) -> Option<Instant> {
-        self.failing_since.map(|since| since + failover_after)
+    /// When it is to lose its share, should it not take a batch before: when it has failed for
+    /// `failover_after`.
+    pub(super) fn leaves_at(&self, failover_after: Duration) -> Option<Instant> {
+        let since = self.failing_since?;
+        match self.standing {
+            Standing::In => Some(since + failover_after),
+            Standing::OnTrial => Some(since),
+            Standing::Out => None,
+        }
     }
 
     /// It took a batch.
@@ -59,14 +77,12 @@ impl Health {
 
     /// It answered a probe: it is in again, and out at the next failure.
     pub(super) fn answered_a_probe(&mut self) {
-        self.is_out = false;
-        self.rests_until = None;
-        self.failures = 0;
+        *self = Health { standing: Standing::OnTrial, ..Health::default() };
     }
 
     /// It lost its share.
     pub(super) fn leave(&mut self) {
-        self.is_out = true;
+        self.standing = Standing::Out;
     }
 
     /// A request that was `started` failed, and tells nothing of its own about when to come
@@ -119,9 +135,9 @@ mod tests {
             assert_eq!(health.rests_until(start), Some(start + Duration::from_secs_f64(rest)));
         }
         health.failed(start, start, None, 1.0);
-        assert!(health.is_failing());
+        assert!(!health.works());
         health.took_a_batch();
-        assert!(!health.is_failing());
+        assert!(health.works());
         assert_eq!(health.rests_until(start), None);
     }
 
@@ -148,16 +164,20 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_answers_a_probe_is_still_on_trial() {
+    fn a_node_leaves_after_a_while_and_on_trial_at_once() {
         let start = Instant::now();
         let mut health = Health::default();
+        assert_eq!(health.leaves_at(SECOND), None);
         health.failed(start, start, None, 0.5);
+        assert_eq!(health.leaves_at(SECOND), Some(start + SECOND));
         health.leave();
-        assert!(health.is_out());
+        assert_eq!((health.is_out(), health.leaves_at(SECOND)), (true, None));
         health.answered_a_probe();
-        assert!(!health.is_out());
-        assert_eq!(health.is_overdue_at(SECOND), Some(start + SECOND));
+        assert_eq!((health.is_out(), health.works()), (false, false));
+        assert_eq!(health.leaves_at(SECOND), None);
+        health.failed(start, start, None, 0.5);
+        assert_eq!(health.leaves_at(SECOND), Some(start));
         health.took_a_batch();
-        assert_eq!(health.is_overdue_at(SECOND), None);
+        assert_eq!((health.works(), health.leaves_at(SECOND)), (true, None));
     }
 }

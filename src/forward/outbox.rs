@@ -188,6 +188,11 @@ impl Outbox {
         &self.ring
     }
 
+    /// Whether there is or was such a member, and something may still be bound to it.
+    pub fn is_known(&self, name: &str) -> bool {
+        self.members.contains_key(name)
+    }
+
     /// Memory of all batches.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -300,10 +305,9 @@ impl Outbox {
         let age = self.limits.queue_age;
         let lost = self.drop_where(Reason::QueueAge, |batch| batch.origin.since + age <= now);
         let failover_after = self.limits.failover_after;
-        let is_working = |member: &Member| member.is_in_ring() && !member.health.is_failing();
-        if self.members.values().any(is_working) {
+        if self.members.values().any(|member| member.is_in_ring() && member.health.works()) {
             for member in self.members.values_mut().filter(|member| member.is_in_ring()) {
-                if member.health.is_overdue_at(failover_after).is_some_and(|at| at <= now) {
+                if member.health.leaves_at(failover_after).is_some_and(|at| at <= now) {
                     member.health.leave();
                 }
             }
@@ -337,8 +341,9 @@ impl Outbox {
             let rest = member.health.rests_until(now);
             let tried = rest.filter(|_| !is_idle && member.is_free(in_flight));
             let oldest = member.waiting.values().map(|batch| batch.origin.since).min();
-            let overdue = member.health.is_overdue_at(failover_after);
-            let leaves = overdue.filter(|&at| member.is_in_ring() && at > now);
+            // Once it is due, it waits for another member to work, and that is an event.
+            let leaves = member.health.leaves_at(failover_after);
+            let leaves = leaves.filter(|&at| member.is_in_ring() && at > now);
             [tried, oldest.map(|since| since + queue_age), leaves].into_iter().flatten().min()
         };
         self.members.values().filter_map(of_member).min()
@@ -453,7 +458,7 @@ impl Member {
 
     /// Whether another request may be under way.
     fn is_free(&self, in_flight: usize) -> bool {
-        let most = if self.health.is_failing() { 1 } else { in_flight };
+        let most = if self.health.works() { in_flight } else { 1 };
         self.in_flight + usize::from(self.is_probed) < most
     }
 

@@ -276,6 +276,7 @@ fn a_member_that_is_out_is_probed_and_then_on_trial() {
         assert!(rig.outbox.next(rig.now).is_none(), "one probe at a time");
         let ending = rig.ending();
         rig.outbox.probed(&member, is_there, ending);
+        rig.advance(Duration::ZERO);
         assert_eq!(rig.outbox.ring().members().len(), 1 + usize::from(is_there));
     }
     rig.push("a", [2]);

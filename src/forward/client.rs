@@ -1,0 +1,279 @@
+//! The task that owns forwarding: a loop that waits for whatever comes next.
+//!
+//! What is decided is in [`super::outbox`]; this starts requests and encoding, and tells how
+//! they ended. Encoding and compressing run on the blocking pool, one flush at a time.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::Offer;
+use super::books::Books;
+use super::encode::{Encoded, Encoder};
+use super::outbox::{Batch, Ending, Errand, Origin, Outbox, Settled};
+use super::reason::Reason;
+use super::ring::Ring;
+use super::transport::{Answer, Resolved, Transport, verdict};
+use crate::net::{Outcome, chance};
+
+/// What the task needs.
+pub(super) struct Client<T: Transport> {
+    transport: Arc<T>,
+    encoder: Encoder,
+    outbox: Outbox,
+    peers: HashMap<Arc<str>, T::Peer>,
+    /// One request may take this long.
+    timeout: Duration,
+    /// And the last ones together.
+    drain: Duration,
+    books: Books,
+    work: JoinSet<Done<T::Peer>>,
+    /// Of them, how many make bodies.
+    encoding: usize,
+    /// Turns true when requests must end.
+    stop: watch::Sender<bool>,
+    /// The ring as it was logged.
+    ring: Arc<Ring>,
+}
+
+/// What the task has waited for.
+enum Done<P> {
+    Resolved(Resolved<P>),
+    Encoded { encoded: Option<Encoded>, entries: u64, took: Duration },
+    Posted { member: Arc<str>, batch: Batch, answer: Answer, started: Instant },
+    Probed { member: Arc<str>, is_there: bool, started: Instant },
+}
+
+impl<T: Transport> Client<T> {
+    pub(super) fn new(
+        transport: T,
+        encoder: Encoder,
+        outbox: Outbox,
+        timeout: Duration,
+        drain: Duration,
+        books: Books,
+    ) -> Client<T> {
+        Client {
+            transport: Arc::new(transport),
+            encoder,
+            ring: Arc::clone(outbox.ring()),
+            outbox,
+            peers: HashMap::new(),
+            timeout,
+            drain,
+            books,
+            work: JoinSet::new(),
+            encoding: 0,
+            stop: watch::Sender::new(false),
+        }
+    }
+
+    /// Forwards what is offered until nobody can offer any more, and then delivers what is
+    /// left for as long as that may take.
+    pub(super) async fn run(mut self, mut offers: mpsc::Receiver<Offer>) {
+        self.meet(self.transport.configured());
+        self.resolve();
+        let mut drain_by = None;
+        loop {
+            let event = self.dispatch();
+            if drain_by.is_some() && self.outbox.is_empty() && self.encoding == 0 {
+                break;
+            }
+            let wake = [event, drain_by].into_iter().flatten().min();
+            tokio::select! {
+                Some(done) = self.work.join_next() => self.take_in(done),
+                offer = offers.recv(), if self.encoding == 0 && drain_by.is_none() => match offer {
+                    Some(offer) => self.encode(offer),
+                    None => {
+                        drain_by = Some(Instant::now() + self.drain);
+                        self.outbox.hurry();
+                    }
+                },
+                () = until(wake) => {
+                    if drain_by.is_some_and(|by| by <= Instant::now()) {
+                        break;
+                    }
+                }
+            }
+        }
+        self.give_up().await;
+    }
+
+    /// Starts everything that can be done now; returns when there will be more.
+    fn dispatch(&mut self) -> Option<Instant> {
+        let now = Instant::now().into_std();
+        let lost = self.outbox.tick(now);
+        self.books.lost(&lost);
+        if !Arc::ptr_eq(&self.ring, self.outbox.ring()) {
+            self.books.ring(&self.ring, self.outbox.ring());
+            self.ring = Arc::clone(self.outbox.ring());
+        }
+        let stranded = self.outbox.take_stranded();
+        if !stranded.is_empty() {
+            let entries = stranded.iter().map(|batch| batch.packed.entries()).sum();
+            self.start(entries, move |encoder, ring| encoder.regroup(&stranded, ring));
+        }
+        while let Some(errand) = self.outbox.next(now) {
+            self.run_errand(errand);
+        }
+        self.books.state(&self.outbox);
+        self.outbox.next_event(now).map(Instant::from_std)
+    }
+
+    /// What is known of the members.
+    fn meet(&mut self, members: Vec<(Arc<str>, T::Peer)>) {
+        self.outbox.list(members.iter().map(|(name, _)| Arc::clone(name)));
+        // Those of members that are no more are kept while something is bound to them.
+        self.peers.retain(|name, _| self.outbox.is_known(name));
+        self.peers.extend(members);
+    }
+
+    fn resolve(&mut self) {
+        let transport = Arc::clone(&self.transport);
+        self.work.spawn(async move { Done::Resolved(transport.resolve().await) });
+    }
+
+    /// Makes bodies of a flush, and looks anew where they go.
+    fn encode(&mut self, offer: Offer) {
+        self.resolve();
+        let Offer { forwards, at } = offer;
+        self.books.flush(forwards.len());
+        if forwards.is_empty() {
+            return;
+        }
+        let origin = Origin { interval_end: at, since: Instant::now().into_std(), halvings: 0 };
+        let entries = forwards.len() as u64;
+        self.start(entries, move |encoder, ring| encoder.encode(forwards, ring, origin));
+    }
+
+    /// Runs `job` on the blocking pool; it makes bodies of so many entries.
+    fn start<F>(&mut self, entries: u64, job: F)
+    where
+        F: FnOnce(&Encoder, &Ring) -> Encoded + Send + 'static,
+    {
+        let (encoder, ring) = (self.encoder, Arc::clone(self.outbox.ring()));
+        self.encoding += 1;
+        self.work.spawn(async move {
+            let started = Instant::now();
+            // A panic has been reported by its hook; its entries are counted.
+            let encoded = spawn_blocking(move || job(&encoder, &ring)).await.ok();
+            Done::Encoded { encoded, entries, took: started.elapsed() }
+        });
+    }
+
+    fn run_errand(&mut self, errand: Errand) {
+        let transport = Arc::clone(&self.transport);
+        let (limit, mut stop, started) = (self.timeout, self.stop.subscribe(), Instant::now());
+        match errand {
+            Errand::Post(member, batch) => {
+                self.books.sending(&member, &batch);
+                let peer = self.peers.get(&member).cloned();
+                self.work.spawn(async move {
+                    let failed = |outcome| Answer { outcome, remembers: false };
+                    let answer = match &peer {
+                        None => failed(Outcome::Unreachable("no address".to_owned())),
+                        Some(peer) => tokio::select! {
+                            answer = timeout(limit, transport.post(peer, &batch)) => {
+                                answer.unwrap_or_else(|_| failed(Outcome::TimedOut))
+                            }
+                            _ = stop.wait_for(|stop| *stop) => failed(Outcome::TimedOut),
+                        },
+                    };
+                    Done::Posted { member, batch, answer, started }
+                });
+            }
+            Errand::Probe(member) => {
+                let peer = self.peers.get(&member).cloned();
+                self.work.spawn(async move {
+                    let is_there = match &peer {
+                        None => false,
+                        Some(peer) => timeout(limit, transport.probe(peer)).await.unwrap_or(false),
+                    };
+                    Done::Probed { member, is_there, started }
+                });
+            }
+        }
+    }
+
+    fn take_in(&mut self, done: Result<Done<T::Peer>, tokio::task::JoinError>) {
+        let ending = |started: Instant| Ending {
+            started: started.into_std(),
+            now: Instant::now().into_std(),
+            chance: chance(),
+        };
+        match done {
+            Ok(Done::Resolved(Resolved { members, failures, took })) => {
+                self.books.resolved(took, &failures);
+                self.meet(members);
+            }
+            Ok(Done::Encoded { encoded, entries, took }) => {
+                self.encoding -= 1;
+                match encoded {
+                    None => self.books.left_out(Reason::Encode, entries),
+                    Some(encoded) => self.push(encoded, took),
+                }
+            }
+            Ok(Done::Posted { member, batch, answer, started }) => {
+                self.books.answered(&member, &answer.outcome, started.elapsed());
+                self.settle(&member, batch, &answer, ending(started));
+            }
+            Ok(Done::Probed { member, is_there, started }) => {
+                self.books.probed(&member, is_there);
+                self.outbox.probed(&member, is_there, ending(started));
+            }
+            // The transport panicked, which its hook has reported; what it had is lost with it.
+            Err(_) => {}
+        }
+    }
+
+    fn push(&mut self, encoded: Encoded, took: Duration) {
+        self.books.encoded(took, &encoded.left_out);
+        for (member, packed, origin) in encoded.bodies {
+            let lost = self.outbox.push(&member, packed, origin);
+            self.books.lost(&lost);
+        }
+    }
+
+    fn settle(&mut self, member: &Arc<str>, batch: Batch, answer: &Answer, ending: Ending) {
+        let entries = batch.packed.entries();
+        let verdict = verdict(&answer.outcome);
+        match self.outbox.settle(member, batch, verdict, answer.remembers, ending) {
+            Settled::Taken => self.books.delivered(member, entries),
+            Settled::Waits => {}
+            Settled::Lost(lost) => self.books.lost(&[lost]),
+            Settled::TooLarge(batch) => {
+                let member = Arc::clone(member);
+                self.start(entries, move |encoder, _| encoder.halve(&member, &batch));
+            }
+        }
+    }
+
+    /// The time is over: what is not delivered is counted.
+    async fn give_up(mut self) {
+        self.stop.send_replace(true);
+        // Probes and names are of no use any more, but the rest is accounted for.
+        while !self.outbox.is_empty() || self.encoding > 0 {
+            let lost = self.outbox.give_up();
+            self.books.lost(&lost);
+            match self.work.join_next().await {
+                Some(done) => self.take_in(done),
+                None => break,
+            }
+        }
+        self.books.state(&self.outbox);
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+//! Aggregates to bodies: who gets an entry, how it is written, and how bodies are taken apart.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use prost::Message;
+
+use super::outbox::{Batch, Origin};
+use super::pack::{Bodies, BodyLimits, Packed, Packer};
+use super::reason::Reason;
+use super::ring::{Place, Ring};
+use crate::aggregate::Aggregate;
+use crate::config::settings::ForwardFormat;
+use crate::model::{MetricKey, MetricKind};
+use crate::protocol::import::protobuf::messages::Metric;
+use crate::protocol::import::{ImportedValue, json};
+
+/// For whom bodies wait as long as no upstream name has been resolved.
+const NOBODY: &str = "unresolved";
+
+/// How bodies are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encoder {
+    /// What upstream understands.
+    pub format: ForwardFormat,
+    /// What one body may hold.
+    pub limits: BodyLimits,
+}
+
+/// Bodies, and what is in none.
+#[derive(Debug, Default)]
+pub struct Encoded {
+    /// Each with the member it is for.
+    pub bodies: Vec<(Arc<str>, Packed, Origin)>,
+    /// Entries that are in none.
+    pub left_out: Vec<(Reason, u64)>,
+}
+
+impl Encoder {
+    /// Makes bodies of what a flush has to forward.
+    pub fn encode(
+        &self,
+        forwards: Vec<(Arc<MetricKey>, Aggregate)>,
+        ring: &Ring,
+        origin: Origin,
+    ) -> Encoded {
+        let members = members_of(ring);
+        let entries = forwards.len() as u64;
+        let Ok(mut packer) = Packer::new(self.format, self.limits, members.len()) else {
+            return Encoded { left_out: vec![(Reason::Encode, entries)], ..Encoded::default() };
+        };
+        let mut left_out = BTreeMap::new();
+        let mut entry = Vec::new();
+        for (key, aggregate) in forwards {
+            entry.clear();
+            match write_entry(self.format, &key, aggregate, &mut entry) {
+                Ok(()) => {
+                    let place = Place::of(&key);
+                    packer.add(ring.member_at(place).unwrap_or(0), place, &entry);
+                }
+                Err(reason) => *left_out.entry(reason).or_default() += 1,
+            }
+        }
+        let mut encoded =
+            Encoded { left_out: left_out.into_iter().collect(), ..Encoded::default() };
+        encoded.add(packer.finish(), &members, origin);
+        encoded
+    }
+
+    /// Makes other bodies of the entries of some, each for the member that has it now.
+    pub fn regroup(&self, batches: &[Batch], ring: &Ring) -> Encoded {
+        let members = members_of(ring);
+        let by_ring = |_, place| ring.member_at(place).unwrap_or(0);
+        let mut encoded = Encoded::default();
+        for batch in batches {
+            encoded.add_parted(batch, &members, self.part(&batch.packed, members.len(), by_ring));
+        }
+        encoded
+    }
+
+    /// Makes two bodies of one.
+    pub fn halve(&self, member: &Arc<str>, batch: &Batch) -> Encoded {
+        let half = batch.packed.entries() as usize / 2;
+        let by_number = |number, _| usize::from(number >= half);
+        let members = [Arc::clone(member), Arc::clone(member)];
+        let mut encoded = Encoded::default();
+        encoded.add_parted(batch, &members, self.part(&batch.packed, 2, by_number));
+        encoded
+    }
+
+    fn part(
+        &self,
+        packed: &Packed,
+        piles: usize,
+        choose: impl FnMut(usize, Place) -> usize,
+    ) -> io::Result<Bodies> {
+        let mut packer = Packer::new(self.format, self.limits, piles)?;
+        packer.add_again(packed, choose)?;
+        Ok(packer.finish())
+    }
+}
+
+impl Encoded {
+    fn add(&mut self, bodies: Bodies, members: &[Arc<str>], origin: Origin) {
+        let Bodies { packed, too_large, broken } = bodies;
+        let named = |(pile, packed): (usize, Packed)| (Arc::clone(&members[pile]), packed, origin);
+        self.bodies.extend(packed.into_iter().map(named));
+        self.left_out.extend([(Reason::TooLarge, too_large), (Reason::Encode, broken)]);
+    }
+
+    fn add_parted(&mut self, batch: &Batch, members: &[Arc<str>], bodies: io::Result<Bodies>) {
+        match bodies {
+            Ok(bodies) => self.add(bodies, members, batch.origin),
+            Err(_) => self.left_out.push((Reason::Encode, batch.packed.entries())),
+        }
+    }
+}
+
+fn members_of(ring: &Ring) -> Vec<Arc<str>> {
+    match ring.members() {
+        [] => vec![Arc::from(NOBODY)],
+        members => members.to_vec(),
+    }
+}
+
+/// Appends one entry as it is in a body, without framing.
+///
+/// Towards Veneur 1.1 gauges and sets are left out: it shows both as 0, since it knows no
+/// global gauges, and its sets have another hash and precision.
+fn write_entry(
+    format: ForwardFormat,
+    key: &MetricKey,
+    aggregate: Aggregate,
+    out: &mut Vec<u8>,
+) -> Result<(), Reason> {
+    let mut value = match aggregate {
+        Aggregate::Counter(sum) | Aggregate::Gauge(sum) if !sum.is_finite() => {
+            return Err(Reason::Encode);
+        }
+        Aggregate::Counter(sum) => ImportedValue::Counter(sum),
+        Aggregate::Gauge(last) => ImportedValue::Gauge(last),
+        Aggregate::Histogram(histogram) => ImportedValue::Digest(histogram.into_merged()),
+        Aggregate::Set(members) => ImportedValue::Set(*members),
+        Aggregate::Empty => return Err(Reason::Encode),
+    };
+    match format {
+        ForwardFormat::Protobuf | ForwardFormat::Grpc | ForwardFormat::GrpcStream => {
+            Metric::new(key, &mut value).encode(out).map_err(|_| Reason::Encode)
+        }
+        ForwardFormat::JsonGob => match key.kind {
+            MetricKind::Gauge | MetricKind::Set => Err(Reason::Unsupported),
+            MetricKind::Counter
+            | MetricKind::Histogram
+            | MetricKind::Timer
+            | MetricKind::Distribution => {
+                json::write_entry(out, key, &mut value);
+                Ok(())
+            }
+        },
+    }
+}
