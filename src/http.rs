@@ -112,7 +112,7 @@ async fn ready(State(state): State<HttpState>) -> (StatusCode, String) {
     let phase = *state.phase.borrow();
     let status = match phase {
         Phase::Ready => StatusCode::OK,
-        Phase::Starting | Phase::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        Phase::Starting | Phase::Draining | Phase::Stopped => StatusCode::SERVICE_UNAVAILABLE,
     };
     (status, format!("{}\n", phase.as_str()))
 }

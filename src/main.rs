@@ -52,7 +52,7 @@ fn daemon(arguments: &DaemonArguments) -> ExitCode {
         return print(&loaded.settings.effective_yaml());
     }
     if arguments.validate {
-        loaded.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        loaded.warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
         return ExitCode::SUCCESS;
     }
     match run(loaded, arguments.clone()) {
@@ -88,6 +88,11 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn fail(message: &str, code: u8) -> ExitCode {
-    eprintln!("veneur: {message}");
+    say(&format!("veneur: {message}"));
     ExitCode::from(code)
+}
+
+/// Writes a line to standard error, if there is one.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }

@@ -9,8 +9,10 @@ mod destinations;
 mod outlet;
 mod pages;
 pub mod panics;
+mod reload;
 mod signals;
 mod sources;
+mod stats;
 mod watchdog;
 
 use std::io;
@@ -18,12 +20,14 @@ use std::io;
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use crate::config::{Loaded, Problems};
+use crate::config::Loaded;
 use crate::ingest::{BindError, EnvironmentError, HttpListener, Inherited, Listeners, bind_http};
 use crate::sinks::post::SetupError;
 use crate::telemetry::Telemetry;
 use crate::telemetry::logging::Logs;
 use daemon::Daemon;
+pub use reload::Reload;
+use reload::Reloader;
 use signals::Signals;
 
 /// Threads of the runtime that serves HTTP and the sinks.
@@ -45,9 +49,6 @@ pub enum StartError {
     #[error("the system refuses: {0}")]
     System(#[from] io::Error),
 }
-
-/// Loads the configuration anew, for SIGHUP.
-pub type Reload = Box<dyn FnMut() -> Result<Loaded, Problems> + Send>;
 
 /// Everything bound, nothing running.
 #[derive(Debug)]
@@ -95,9 +96,10 @@ impl Server {
             .build()?;
         let ended = runtime.block_on(async {
             let signals = Signals::register()?;
+            let reloader = Reloader::start(reload)?;
             let (quit, quits) = mpsc::channel(1);
             let daemon = Daemon::start(self, quit)?;
-            daemon.supervise(signals, quits, reload).await;
+            daemon.supervise(signals, quits, reloader).await;
             Ok(())
         });
         // A standard output nobody reads may hold a thread of the pool for ever.

@@ -56,6 +56,26 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// These settings with what of `new` may change while running: the others stay as they
+    /// are until a restart.
+    #[must_use]
+    pub fn with_live(&self, new: Settings) -> Settings {
+        Settings {
+            hostname: new.hostname,
+            tags: new.tags,
+            percentiles: new.percentiles,
+            aggregates: new.aggregates,
+            datadog: match (&self.datadog, new.datadog) {
+                (Some(_), Some(new)) => Some(new),
+                (old, _) => old.clone(),
+            },
+            debug: new.debug,
+            ..self.clone()
+        }
+    }
+}
+
 fn compare_intake(
     old: &IntakeSettings,
     new: &IntakeSettings,

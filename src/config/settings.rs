@@ -13,7 +13,7 @@ use crate::model::{ExtendTags, Interval, Percentile, Role, Statistic};
 pub struct Settings {
     /// Flush period.
     pub interval: Interval,
-    /// First flush on a multiple of the interval.
+    /// Flush on multiples of the interval.
     pub synchronize_with_interval: bool,
     /// Abort after this many intervals without a completed flush; `None` is never.
     pub flush_watchdog_missed_flushes: Option<NonZeroU32>,

@@ -9,6 +9,8 @@ pub enum Phase {
     Ready,
     /// Takes no new traffic; delivers what it has.
     Draining,
+    /// Has delivered what it could; only its pages are still there.
+    Stopped,
 }
 
 impl Phase {
@@ -18,6 +20,7 @@ impl Phase {
             Phase::Starting => "starting",
             Phase::Ready => "ready",
             Phase::Draining => "draining",
+            Phase::Stopped => "stopped",
         }
     }
 }

@@ -16,6 +16,8 @@ use crate::protocol::Line;
 const MAX_EVENTS: usize = 10_000;
 /// Timestamped values kept per interval.
 const MAX_POINTS: usize = 1_000_000;
+/// Bytes of text that all of them may have together.
+const MAX_BYTES: usize = 64 << 20;
 
 /// What has come in since the last flush.
 #[derive(Debug, Default)]
@@ -41,6 +43,17 @@ struct Inside {
     collected: Collected,
     /// Place in `collected.checks` of what a check says about.
     check_places: HashMap<CheckKey, usize>,
+    /// Of all text in it.
+    bytes: usize,
+}
+
+impl Inside {
+    /// Whether `bytes` of text more may come in; counts them if so.
+    fn admits(&mut self, bytes: usize) -> bool {
+        let fits = self.bytes + bytes <= MAX_BYTES;
+        self.bytes += if fits { bytes } else { 0 };
+        fits
+    }
 }
 
 /// What a service check is about: name, host, tags.
@@ -69,10 +82,11 @@ impl Collector {
     /// Keeps an event; `false` if the interval is full.
     pub fn event(&self, mut event: Event) -> bool {
         event.timestamp.get_or_insert_with(|| (self.now)().into());
-        let events = &mut self.lock().collected.events;
-        let room = events.len() < MAX_EVENTS;
+        let inside = &mut *self.lock();
+        let bytes = event.title.len() + event.text.len() + length_of(&event.tags);
+        let room = inside.collected.events.len() < MAX_EVENTS && inside.admits(bytes);
         if room {
-            events.push(event);
+            inside.collected.events.push(event);
         }
         room
     }
@@ -82,17 +96,22 @@ impl Collector {
     pub fn check(&self, mut check: ServiceCheck) -> bool {
         check.timestamp.get_or_insert_with(|| (self.now)().into());
         let key = (check.name.clone(), check.hostname.clone(), check.tags.clone());
-        let Inside { collected, check_places } = &mut *self.lock();
-        if let Some(&place) = check_places.get(&key) {
-            collected.checks[place] = check;
-            return true;
+        let inside = &mut *self.lock();
+        let message = check.message.as_ref().map_or(0, String::len);
+        let bytes = message + check.name.len() + length_of(&check.tags);
+        let known = inside.check_places.get(&key).copied();
+        let is_few = known.is_some() || inside.collected.checks.len() < MAX_EVENTS;
+        if !is_few || !inside.admits(bytes) {
+            return false;
         }
-        let room = collected.checks.len() < MAX_EVENTS;
-        if room {
-            check_places.insert(key, collected.checks.len());
-            collected.checks.push(check);
+        match known {
+            Some(place) => inside.collected.checks[place] = check,
+            None => {
+                inside.check_places.insert(key, inside.collected.checks.len());
+                inside.collected.checks.push(check);
+            }
         }
-        room
+        true
     }
 
     /// Keeps the values of a timestamped counter or gauge; `None` for other kinds.
@@ -112,10 +131,12 @@ impl Collector {
         let (tags, scope) = TagSet::from_section(line.tags, &self.extend_tags);
         let name = text::lossy(line.name).into();
         let key = Arc::new(MetricKey { name, tags, kind: line.kind, scope });
-        let points = &mut self.lock().collected.points;
+        let inside = &mut *self.lock();
+        let has_room = inside.admits(key.name.len() + key.tags.as_str().len());
+        let points = &mut inside.collected.points;
         let mut taken = Taken { kept: 0, dropped: 0 };
         for value in line.values.numbers() {
-            if points.len() >= MAX_POINTS {
+            if !has_room || points.len() >= MAX_POINTS {
                 taken.dropped += 1;
                 continue;
             }
@@ -129,9 +150,14 @@ impl Collector {
     /// Everything since the last call.
     pub fn take(&self) -> Collected {
         let mut inside = self.lock();
-        inside.check_places.clear();
+        inside.check_places = HashMap::new();
+        inside.bytes = 0;
         std::mem::take(&mut inside.collected)
     }
+}
+
+fn length_of(texts: &[String]) -> usize {
+    texts.iter().map(String::len).sum()
 }
 
 #[cfg(test)]
@@ -189,5 +215,16 @@ mod tests {
         assert_eq!(collected.events.len(), 2);
         assert_eq!(collected.events[0].timestamp, Some(UnixSeconds(1000)));
         assert!(collector.take().checks.is_empty());
+    }
+
+    #[test]
+    fn what_an_interval_holds_is_bounded_in_bytes_too() {
+        let collector = collector();
+        let long = format!("_e{{1,60000}}:a|{}", "x".repeat(60_000));
+        let kept = (0..2_000).filter(|_| take(&collector, long.as_bytes()).is_some()).count();
+        assert_eq!(kept, MAX_BYTES / 60_001);
+        // There is room again in the next interval.
+        collector.take();
+        assert!(take(&collector, long.as_bytes()).is_some());
     }
 }

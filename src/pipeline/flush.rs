@@ -61,7 +61,6 @@ pub struct FlushReport {
 #[derive(Debug)]
 enum Command {
     Replan(Plan),
-    FlushNow,
     Stop,
 }
 
@@ -76,7 +75,7 @@ pub struct Flusher {
     pub plan: Plan,
     /// The flush period.
     pub interval: Interval,
-    /// First flush on a multiple of the interval.
+    /// Flush on multiples of the interval.
     pub synchronize: bool,
     /// The wall clock.
     pub now: fn() -> SystemTime,
@@ -94,11 +93,6 @@ impl FlushHandle {
     /// Uses another plan from the next flush on.
     pub fn replan(&self, plan: Plan) {
         self.tell(Command::Replan(plan));
-    }
-
-    /// Flushes at once, beside the schedule.
-    pub fn flush_now(&self) {
-        self.tell(Command::FlushNow);
     }
 
     /// Flushes what is left and ends; returns when that is delivered to the outlet.
@@ -135,17 +129,18 @@ impl Flusher {
     }
 
     fn run(mut self, commands: &Receiver<Command>, mut outlet: impl Outlet, done: &AtomicU64) {
-        let mut schedule =
-            Schedule::new(self.interval, self.synchronize, Instant::now(), (self.now)());
+        let (now, wall) = (Instant::now(), (self.now)());
+        let mut schedule = Schedule::new(self.interval, self.synchronize, now, wall);
         let mut last_at = UnixSeconds(i64::MIN);
         loop {
             let (missed, stop) = match commands.recv_timeout(schedule.wait(Instant::now())) {
-                Err(RecvTimeoutError::Timeout) => (schedule.advance(Instant::now()), false),
+                Err(RecvTimeoutError::Timeout) => {
+                    (schedule.advance(Instant::now(), (self.now)()), false)
+                }
                 Ok(Command::Replan(plan)) => {
                     self.plan = plan;
                     continue;
                 }
-                Ok(Command::FlushNow) => (0, false),
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => (0, true),
             };
             let mut at = UnixSeconds::from((self.now)());
@@ -223,31 +218,52 @@ fn append<T>(all: &mut Vec<T>, mut part: Vec<T>) {
     }
 }
 
-/// When to flush next: on a grid of whole intervals from the first flush on.
+/// When to flush next: on a grid of whole intervals, from the first flush on or, aligned, from
+/// 1970 on.
 #[derive(Debug)]
 struct Schedule {
-    interval: Duration,
+    interval: Interval,
+    aligned: bool,
     next: Instant,
+    last: Instant,
 }
 
+/// An aligned flush comes so much late, rather than a moment early and into the wrong second.
+const AFTER_MULTIPLE: Duration = Duration::from_millis(2);
+
 impl Schedule {
-    fn new(interval: Interval, synchronize: bool, now: Instant, wall: SystemTime) -> Schedule {
-        let first =
-            if synchronize { interval.until_next_multiple(wall) } else { interval.length() };
-        Schedule { interval: interval.length(), next: now + first }
+    fn new(interval: Interval, aligned: bool, now: Instant, wall: SystemTime) -> Schedule {
+        let mut schedule = Schedule { interval, aligned, next: now, last: now };
+        schedule.next = now + schedule.until_next(wall);
+        schedule
+    }
+
+    fn until_next(&self, wall: SystemTime) -> Duration {
+        match self.aligned {
+            true => self.interval.until_next_multiple(wall) + AFTER_MULTIPLE,
+            false => self.interval.length(),
+        }
     }
 
     fn wait(&self, now: Instant) -> Duration {
         self.next.saturating_duration_since(now)
     }
 
-    /// Moves on to the first time after `now`; returns how many were passed over.
-    fn advance(&mut self, now: Instant) -> u32 {
-        let late = now.saturating_duration_since(self.next);
-        let missed =
-            u32::try_from(late.as_nanos() / self.interval.as_nanos()).unwrap_or(u32::MAX - 1);
-        self.next += self.interval * (missed + 1);
-        missed
+    /// Moves on to the next time; returns how many whole intervals have passed beyond one.
+    ///
+    /// What passed is told by the monotonic clock; where the grid of an aligned schedule is, by
+    /// the wall clock, each time anew: it may have been set, and the machine may have slept.
+    fn advance(&mut self, now: Instant, wall: SystemTime) -> u32 {
+        let length = self.interval.length();
+        let passed = (now - self.last + length / 2).as_nanos() / length.as_nanos();
+        self.last = now;
+        if self.aligned {
+            self.next = now + self.until_next(wall);
+        } else {
+            let late = now.saturating_duration_since(self.next).as_nanos() / length.as_nanos();
+            self.next += length * (u32::try_from(late).unwrap_or(u32::MAX - 1) + 1);
+        }
+        u32::try_from(passed.saturating_sub(1)).unwrap_or(u32::MAX - 1)
     }
 }
 
@@ -266,16 +282,23 @@ mod tests {
         let mut schedule = Schedule::new(interval(10), false, start, UNIX_EPOCH);
         let at = |seconds| start + Duration::from_secs(seconds);
         assert_eq!(schedule.wait(start), Duration::from_secs(10));
-        assert_eq!(schedule.advance(at(10)), 0);
-        assert_eq!(schedule.advance(at(45)), 2);
-        assert_eq!(schedule.wait(at(45)), Duration::from_secs(5));
+        assert_eq!(schedule.advance(at(10), UNIX_EPOCH), 0);
+        assert_eq!(schedule.advance(at(41), UNIX_EPOCH), 2);
+        assert_eq!(schedule.wait(at(41)), Duration::from_secs(9));
     }
 
     #[test]
-    fn a_synchronized_schedule_starts_on_a_multiple_of_the_interval() {
-        let wall = UNIX_EPOCH + Duration::from_secs(1_000_003);
+    fn an_aligned_schedule_follows_the_wall_clock_even_when_it_is_set() {
+        let wall = |millis: u64| UNIX_EPOCH + Duration::from_millis(1_000_000_000 + millis);
         let start = Instant::now();
-        let schedule = Schedule::new(interval(10), true, start, wall);
-        assert_eq!(schedule.wait(start), Duration::from_secs(7));
+        let at = |millis| start + Duration::from_millis(millis);
+        let wait = |schedule: &Schedule, millis| schedule.wait(at(millis)).as_millis();
+        let mut schedule = Schedule::new(interval(10), true, start, wall(3_000));
+        assert_eq!(wait(&schedule, 0), 7_002);
+        assert_eq!(schedule.advance(at(7_002), wall(10_002)), 0);
+        assert_eq!(wait(&schedule, 7_002), 10_000);
+        // The clock is set forward by an hour and four seconds: no interval was missed.
+        assert_eq!(schedule.advance(at(17_002), wall(3_624_002)), 0);
+        assert_eq!(wait(&schedule, 17_002), 5_998 + 2);
     }
 }

@@ -1,16 +1,18 @@
 //! The running daemon: started part by part, supervised, reloaded, drained.
 
-use std::net::UdpSocket;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{error, info, warn};
 
 use super::outlet::{Delivery, OwnTelemetry, Sinks};
+use super::reload::Reloader;
 use super::signals::{Asked, Signals};
-use super::{Reload, Server, StartError, destinations, pages, sources, watchdog};
+use super::stats::StatsAddress;
+use super::watchdog::{self, Watchdog};
+use super::{Server, StartError, destinations, pages, sources};
 use crate::aggregate::{KeyHasher, Plan, Shard};
 use crate::config::{Loaded, Settings};
 use crate::forward::import::Import;
@@ -24,11 +26,15 @@ use crate::telemetry::logging::Logs;
 
 /// Readers get this long to read their sockets empty, whatever the interval.
 const MIN_DRAIN: Duration = Duration::from_secs(1);
+/// Signals that follow each other so fast were meant as one: `timeout` sends two.
+const ONE_SIGNAL: Duration = Duration::from_millis(100);
 
 /// Everything running.
 pub(super) struct Daemon {
+    /// What is in effect.
     settings: Settings,
-    shown: Arc<Mutex<Loaded>>,
+    /// The same for the configuration pages.
+    shown: Arc<Mutex<Settings>>,
     telemetry: Telemetry,
     logs: Logs,
     phase: watch::Sender<Phase>,
@@ -36,7 +42,10 @@ pub(super) struct Daemon {
     import: Import,
     workers: Workers,
     flush: FlushHandle,
+    watchdog: Option<Watchdog>,
     sinks: Sinks,
+    /// Sinks that a reload has replaced, finishing.
+    retiring: Vec<JoinHandle<()>>,
     /// HTTP and gRPC.
     servers: Vec<JoinHandle<()>>,
 }
@@ -45,8 +54,8 @@ impl Daemon {
     /// Starts every part, consumers before producers. Needs a tokio runtime.
     pub(super) fn start(server: Server, quit: mpsc::Sender<()>) -> Result<Daemon, StartError> {
         let Server { loaded, inherited, listeners, http, grpc, telemetry, logs } = server;
-        let settings = loaded.settings.clone();
-        let shown = Arc::new(Mutex::new(loaded));
+        let settings = loaded.settings;
+        let shown = Arc::new(Mutex::new(settings.clone()));
         let (phase, phases) = watch::channel(Phase::Starting);
 
         let role = settings.role();
@@ -66,8 +75,7 @@ impl Daemon {
         let own = match &settings.stats_address {
             None => OwnTelemetry::Pipeline(Box::new(intake("own"))),
             Some(address) => OwnTelemetry::Statsd {
-                socket: UdpSocket::bind("[::]:0").or_else(|_| UdpSocket::bind("0.0.0.0:0"))?,
-                address: address.clone(),
+                stats: StatsAddress::start(address.clone(), telemetry.clone())?,
                 tags: settings.tags.clone(),
             },
         };
@@ -86,9 +94,10 @@ impl Daemon {
             logs: logs.clone(),
         };
         let flush = flusher.start(delivery)?;
-        if let Some(missed) = settings.flush_watchdog_missed_flushes {
-            tokio::spawn(watchdog::watch(flush.completed(), settings.interval, missed));
-        }
+        let watchdog = settings
+            .flush_watchdog_missed_flushes
+            .map(|missed| watchdog::start(flush.completed(), settings.interval, missed))
+            .transpose()?;
 
         let importer = Importer::new(workers.inboxes());
         let import = Import::new(importer, &settings.import, telemetry.clone());
@@ -140,7 +149,9 @@ impl Daemon {
             import,
             workers,
             flush,
+            watchdog,
             sinks,
+            retiring: Vec::new(),
             servers,
         })
     }
@@ -150,105 +161,113 @@ impl Daemon {
         mut self,
         mut signals: Signals,
         mut quits: mpsc::Receiver<()>,
-        mut reload: Reload,
+        mut reloader: Reloader,
     ) {
         let why = loop {
             tokio::select! {
                 asked = signals.next() => match asked {
                     Asked::End(why) => break why,
-                    Asked::Reload => self.reload(&mut reload),
+                    Asked::Reload => reloader.ask(),
+                },
+                loaded = reloader.next() => match loaded {
+                    Ok(loaded) => self.apply(loaded),
+                    Err(problems) => {
+                        error!("the new configuration is not used, the old one stays:\n{problems}");
+                    }
                 },
                 Some(()) = quits.recv() => break "/quitquitquit",
             }
         };
+        self.phase.send_replace(Phase::Draining);
+        info!(why, "draining");
+        let asked_at = Instant::now();
         tokio::spawn(async move {
             loop {
-                if let Asked::End(signal) = signals.next().await {
-                    error!(
-                        signal,
-                        "a second signal: exiting at once, what is not delivered is lost"
-                    );
-                    std::process::exit(1);
+                match signals.next().await {
+                    Asked::End(signal) if asked_at.elapsed() > ONE_SIGNAL => {
+                        let message = "a second signal: exiting, what is not delivered is lost";
+                        error!(signal, "{message}");
+                        std::process::exit(1);
+                    }
+                    Asked::End(_) | Asked::Reload => {}
                 }
             }
         });
-        info!(why, "draining");
         self.drain().await;
         info!("drained");
     }
 
     /// Uses what of a new configuration can be used without a restart, from the next flush on.
-    fn reload(&mut self, reload: &mut Reload) {
-        match reload() {
-            Ok(loaded) => self.apply(loaded),
-            Err(problems) => {
-                error!("the new configuration is not used, the old one stays:\n{problems}");
-            }
-        }
-    }
-
     fn apply(&mut self, loaded: Loaded) {
         loaded.warnings.iter().for_each(|warning| warn!("{warning}"));
-        let new = &loaded.settings;
-        let waiting = self.settings.needs_restart(new);
-        let started = match destinations::start(new, &self.telemetry) {
-            Ok(sinks) => sinks,
-            Err(error) => {
-                error!(%error, "the new configuration is not used, the old one stays");
-                return;
-            }
-        };
-        let old = {
-            let mut sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *sinks, started)
-        };
-        tokio::spawn(destinations::finish(old));
-        self.flush.replan(plan(new));
-        self.logs.set_debug(new.debug);
+        let waiting = self.settings.needs_restart(&loaded.settings);
+        let settings = self.settings.with_live(loaded.settings);
+        if destinations::differ(&self.settings, &settings) {
+            let started = match destinations::start(&settings, &self.telemetry) {
+                Ok(sinks) => sinks,
+                Err(error) => {
+                    error!(%error, "the new configuration is not used, the old one stays");
+                    return;
+                }
+            };
+            let replaced = {
+                let mut sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
+                std::mem::replace(&mut *sinks, started)
+            };
+            self.retiring.retain(|task| !task.is_finished());
+            self.retiring.push(tokio::spawn(destinations::finish(replaced)));
+        }
+        self.flush.replan(plan(&settings));
+        self.logs.set_debug(settings.debug);
         if waiting.is_empty() {
             info!("the new configuration is in use");
         } else {
-            warn!(
-                keys = waiting.join(","),
-                "the new configuration is in use, but these keys wait for a restart"
-            );
+            let keys = waiting.join(", ");
+            warn!(keys, "the new configuration is in use, but these keys wait for a restart");
         }
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = loaded;
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = settings.clone();
+        self.settings = settings;
     }
 
     /// Takes nothing more in, flushes what there is and lets the sinks deliver it.
     async fn drain(self) {
-        let Daemon { settings, phase, running, import, workers, flush, sinks, servers, .. } = self;
-        phase.send_replace(Phase::Draining);
+        let Daemon { settings, phase, running, import, workers, flush, watchdog, sinks, .. } = self;
         notify(sd_notify::NotifyState::Stopping);
+        drop(watchdog);
         let within = settings.interval.length().max(MIN_DRAIN);
         // These wait for threads, which must not hold up the runtime.
-        let readers = spawn_blocking(move || {
+        let threads = spawn_blocking(move || {
+            // What was answered with yes until here is part of the last flush.
+            import.close();
             let left = running.drain(within);
-            if !left.is_empty() {
-                error!(
-                    threads = left.join(","),
-                    "listeners did not end in time: what they hold is lost"
-                );
+            flush.stop();
+            if left.is_empty() {
+                workers.join();
+            } else {
+                let threads = left.join(", ");
+                error!(threads, "listeners did not end in time: what they hold is lost");
             }
         });
-        // They have ended by themselves, or their drain limit ends them. What was imported until
-        // then is part of the last flush.
-        for task in servers.into_iter().chain([readers]) {
-            if let Err(error) = task.await {
+        let sinks = async {
+            if let Err(error) = threads.await {
                 error!(%error, "draining failed");
             }
+            let sinks = std::mem::take(&mut *sinks.lock().unwrap_or_else(PoisonError::into_inner));
+            destinations::finish(sinks).await;
+        };
+        let retiring = async {
+            for task in self.retiring {
+                // A sink's own task reports its failures.
+                let _ = task.await;
+            }
+        };
+        tokio::join!(sinks, retiring);
+        phase.send_replace(Phase::Stopped);
+        for server in self.servers {
+            if let Err(error) = server.await {
+                error!(%error, "a server failed");
+            }
         }
-        let threads = spawn_blocking(move || {
-            import.close();
-            flush.stop();
-            workers.join();
-        });
-        if let Err(error) = threads.await {
-            error!(%error, "draining failed");
-        }
-        let sinks = std::mem::take(&mut *sinks.lock().unwrap_or_else(PoisonError::into_inner));
-        destinations::finish(sinks).await;
     }
 }
 

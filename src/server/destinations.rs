@@ -33,3 +33,9 @@ pub(super) fn start(
     }
     Ok(sinks)
 }
+
+/// Whether two configurations ask for different sinks.
+pub(super) fn differ(one: &Settings, other: &Settings) -> bool {
+    let asked = |settings: &Settings| (settings.datadog.clone(), Node::of(settings));
+    asked(one) != asked(other)
+}

@@ -1,11 +1,11 @@
 //! Where flushes go: to the sinks, with what the daemon says about itself put in before.
 
-use std::net::{ToSocketAddrs, UdpSocket};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use tracing::{debug, warn};
 
+use super::stats::StatsAddress;
 use crate::model::MetricKind;
 use crate::pipeline::flush::{FlushReport, Outlet};
 use crate::pipeline::{Flushed, Intake};
@@ -46,8 +46,7 @@ pub(super) enum OwnTelemetry {
     Pipeline(Box<Intake>),
     /// To a statsd server elsewhere.
     Statsd {
-        socket: UdpSocket,
-        address: String,
+        stats: StatsAddress,
         /// The node's tags: the server there does not know them.
         tags: Vec<String>,
     },
@@ -60,20 +59,7 @@ impl OwnTelemetry {
                 intake.datagram(&report::take_lines(telemetry, &[]));
                 intake.hand_over_all();
             }
-            OwnTelemetry::Statsd { socket, address, tags } => {
-                let lines = report::take_lines(telemetry, tags);
-                // Resolved each time: the server there may move.
-                let to = address.to_socket_addrs().ok().and_then(|mut all| all.next());
-                let Some(to) = to else {
-                    warn!(%address, "own telemetry is lost: the address does not resolve");
-                    return;
-                };
-                for datagram in report::datagrams(&lines) {
-                    if let Err(error) = socket.send_to(datagram, to) {
-                        debug!(%address, %error, "own telemetry is lost");
-                    }
-                }
-            }
+            OwnTelemetry::Statsd { stats, tags } => stats.send(report::take_lines(telemetry, tags)),
         }
     }
 }

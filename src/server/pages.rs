@@ -7,7 +7,7 @@ use axum::Router;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::config::Loaded;
+use crate::config::Settings;
 use crate::config::listen::HttpAddress;
 use crate::forward::import::Import;
 use crate::forward::import::grpc::{self, GrpcLimits};
@@ -17,18 +17,19 @@ use crate::model::Phase;
 use crate::telemetry::Telemetry;
 
 /// The text of the configuration pages: of the configuration in use when somebody looks.
-pub(super) fn config_text(shown: &Arc<Mutex<Loaded>>) -> ConfigText {
+pub(super) fn config_text(shown: &Arc<Mutex<Settings>>) -> ConfigText {
     let shown = Arc::clone(shown);
     Arc::new(move |format| {
-        let loaded = shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let settings = shown.lock().unwrap_or_else(PoisonError::into_inner);
         match format {
-            ConfigFormat::Json => loaded.settings.effective_json(),
-            ConfigFormat::Yaml => loaded.settings.effective_yaml(),
+            ConfigFormat::Json => settings.effective_json(),
+            ConfigFormat::Yaml => settings.effective_yaml(),
         }
     })
 }
 
-/// Starts the HTTP server. It ends when the daemon drains.
+/// Starts the HTTP server. It ends when all is delivered: until then its pages can be
+/// looked at.
 ///
 /// # Errors
 /// The runtime does not take the socket.
@@ -38,7 +39,7 @@ pub(super) fn serve(
     phases: watch::Receiver<Phase>,
     telemetry: &Telemetry,
 ) -> io::Result<JoinHandle<()>> {
-    let (limits, telemetry, stop) = (Limits::default(), telemetry.clone(), draining(phases));
+    let (limits, telemetry, stop) = (Limits::default(), telemetry.clone(), stopped(phases));
     Ok(match listener {
         HttpListener::Tcp(listener) => {
             let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -54,7 +55,8 @@ pub(super) fn serve(
     })
 }
 
-/// Starts the gRPC server. It ends when the daemon drains.
+/// Starts the gRPC server. It ends when all is delivered: until then its pages can be
+/// looked at.
 ///
 /// # Errors
 /// The runtime does not take the socket.
@@ -64,7 +66,7 @@ pub(super) fn serve_grpc(
     phases: watch::Receiver<Phase>,
     telemetry: &Telemetry,
 ) -> io::Result<JoinHandle<()>> {
-    let (limits, telemetry, stop) = (GrpcLimits::default(), telemetry.clone(), draining(phases));
+    let (limits, telemetry, stop) = (GrpcLimits::default(), telemetry.clone(), stopped(phases));
     Ok(match listener {
         HttpListener::Tcp(listener) => {
             let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -80,9 +82,9 @@ pub(super) fn serve_grpc(
     })
 }
 
-async fn draining(mut phases: watch::Receiver<Phase>) {
+async fn stopped(mut phases: watch::Receiver<Phase>) {
     // The sender lives as long as the daemon.
-    let _ = phases.wait_for(|phase| *phase == Phase::Draining).await;
+    let _ = phases.wait_for(|phase| *phase == Phase::Stopped).await;
 }
 
 /// Where a server can be reached: where it is bound, or else what was configured.

@@ -252,6 +252,8 @@ metrics! {
     HTTP_CONNECTIONS_CLOSED_TOTAL = "http.connections_closed_total", Counter, One;
     /// gRPC connections refused or cut (`reason` limit, drain).
     GRPC_CONNECTIONS_CLOSED_TOTAL = "grpc.connections_closed_total", Counter, One;
+    /// Datagrams of own telemetry that did not get to `stats_address` (`reason`).
+    STATS_DROPPED_TOTAL = "stats.dropped_total", Counter, One;
     /// Log lines left out because their call site said too much.
     LOG_LEFT_OUT_TOTAL = "log.left_out_total", Counter, One;
     /// Errors not reported to Sentry because their call site reported too many.

@@ -95,17 +95,22 @@ async fn counters_add_up_over_many_flushes() {
         intake.url(),
         elsewhere.local_addr().expect("it is bound"),
     ));
-    let sending = tokio::task::spawn_blocking(move || {
-        let lines: Vec<String> = (0..COUNTERS).map(|n| format!("steady.{n}:1|c|#env:x")).collect();
-        for _ in 0..ROUNDS {
+    let lines: Vec<String> = (0..COUNTERS).map(|n| format!("steady.{n}:1|c|#env:x")).collect();
+    let send_half = |daemon: &Daemon| {
+        for _ in 0..ROUNDS / 2 {
             daemon.send(lines.iter().map(String::as_bytes));
         }
+    };
+    send_half(&daemon);
+    intake.wait_for(|requests| requests.first().map(|_| ())).await;
+    send_half(&daemon);
+    let stopping = tokio::task::spawn_blocking(move || {
         // Read before the end: the page goes with the process.
         let dropped = total(&daemon, "veneur_listen_kernel_drops_total", "");
         daemon.stop();
         dropped
     });
-    let dropped = sending.await.expect("it does not panic");
+    let dropped = stopping.await.expect("it does not panic");
     let mut counted = [0.0; COUNTERS];
     for series in intake.series() {
         let name = series["metric"].as_str().expect("a name");

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::process::Command;
 
+use crate::fake_intake::{FakeIntake, Fault};
 use crate::support::{Daemon, http, scratch_directory};
 
 /// A node that never flushes by itself, on ports of its own.
@@ -14,8 +15,8 @@ http_address: 127.0.0.1:0
 ";
 
 #[test]
-fn sigterm_and_sigint_flush_the_open_interval() {
-    for signal in ["TERM", "INT"] {
+fn signals_that_end_it_flush_the_open_interval() {
+    for signal in ["TERM", "INT", "USR2"] {
         let mut daemon = Daemon::start(QUIET);
         daemon.send([&b"page.views:1|c|#env:prod\npage.views:2|c|#env:prod"[..]]);
         daemon.signal(signal);
@@ -48,9 +49,69 @@ fn a_second_signal_exits_at_once() {
     daemon.send([&b"a:1|c"[..]]);
     daemon.signal("TERM");
     daemon.wait_for_log("draining");
-    daemon.signal("TERM");
-    assert_eq!(daemon.wait().code(), Some(1));
+    // Its pages are still there, and say that it takes no more.
+    assert_eq!(http(&daemon.http, "GET", "/ready"), (503, "draining\n".to_owned()));
+    let status = daemon.signal_until_end("TERM");
+    assert_eq!(status.code(), Some(1));
     assert!(daemon.rest_of_log().contains("a second signal"));
+}
+
+#[test]
+fn two_signals_at_once_are_one() {
+    let mut daemon = Daemon::start(QUIET);
+    daemon.send([&b"page.views:1|c"[..]]);
+    daemon.signal("TERM");
+    daemon.signal("INT");
+    assert!(daemon.wait().success());
+    assert!(daemon.rest_of_output().contains("page.views"));
+}
+
+#[test]
+fn a_reload_does_not_make_a_node_forward() {
+    let mut daemon = Daemon::start(QUIET);
+    daemon.configure(&format!("{QUIET}forward_address: http://127.0.0.1:1\n"));
+    daemon.signal("HUP");
+    let line = daemon.wait_for_log("wait for a restart");
+    assert!(line.contains("forward_address"), "{line}");
+    daemon.send([&b"users:alice|s\nload:5|ms"[..]]);
+    daemon.stop();
+    let output = daemon.rest_of_output();
+    assert!(output.contains("users") && output.contains("load.99percentile"), "{output}");
+}
+
+#[test]
+fn the_watchdog_leaves_a_healthy_daemon_alone() {
+    let yaml = QUIET.replace("5m", "100ms") + "flush_watchdog_missed_flushes: 1\n";
+    let mut daemon = Daemon::start(&yaml);
+    daemon.wait_for_output(" nothing");
+    daemon.wait_for_output(" nothing");
+    daemon.wait_for_output(" nothing");
+    daemon.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_replaced_sink_still_has_is_delivered() {
+    let intake = FakeIntake::start().await;
+    intake.fail("/api/v1/series", [Fault::RetryAfter(503, "1".to_owned())]);
+    let yaml = format!(
+        "{}api_hostname: {}\nkey: x\nstats_address: 127.0.0.1:9\n",
+        QUIET.replace("5m", "3s"),
+        intake.url()
+    );
+    let mut daemon = Daemon::start(&yaml);
+    daemon.send([&b"first:1|c"[..]]);
+    intake.wait_for(|requests| requests.first().map(|_| ())).await;
+    let ended = tokio::task::spawn_blocking(move || {
+        daemon.configure(&format!("{yaml}tags: [new:tag]\n"));
+        daemon.signal("HUP");
+        daemon.wait_for_log("the new configuration is in use");
+        daemon.send([&b"second:1|c"[..]]);
+        daemon.stop();
+    });
+    ended.await.expect("it stops");
+    let names: Vec<String> =
+        intake.series().iter().map(|series| series["metric"].to_string()).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
 }
 
 #[test]

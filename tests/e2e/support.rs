@@ -82,6 +82,31 @@ impl Daemon {
         }
     }
 
+    /// The next line on standard output that contains `text`.
+    pub(crate) fn wait_for_output(&mut self, text: &str) -> String {
+        let start = Instant::now();
+        loop {
+            let line = self.stdout.recv_timeout(DEADLINE.saturating_sub(start.elapsed()));
+            let line = line.unwrap_or_else(|_| panic!("no {text:?} on standard output"));
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    /// Sends a signal again and again until the process has ended.
+    pub(crate) fn signal_until_end(&mut self, signal: &str) -> ExitStatus {
+        let mut status = None;
+        wait_until("it has ended", || {
+            status = self.child.try_wait().expect("it is our child");
+            if status.is_none() {
+                self.signal(signal);
+            }
+            status.is_some()
+        });
+        status.expect("it has ended")
+    }
+
     /// Where its first UDP listener is.
     pub(crate) fn udp(&self) -> &str {
         let address = self.statsd.iter().find_map(|address| address.strip_prefix("udp://"));
