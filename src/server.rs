@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::config::Loaded;
+use crate::forward;
 use crate::ingest::{BindError, EnvironmentError, HttpListener, Inherited, Listeners, bind_http};
 use crate::sinks::post::SetupError;
 use crate::telemetry::Telemetry;
@@ -45,6 +46,9 @@ pub enum StartError {
     /// A sink.
     #[error("cannot set up the Datadog sink: {0}")]
     Sink(#[from] SetupError),
+    /// Forwarding.
+    #[error("cannot set up forwarding: {0}")]
+    Forward(#[from] forward::SetupError),
     /// No thread, descriptor or signal to be had.
     #[error("the system refuses: {0}")]
     System(#[from] io::Error),

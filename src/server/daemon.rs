@@ -15,6 +15,7 @@ use super::watchdog::{self, Watchdog};
 use super::{Server, StartError, destinations, pages, sources};
 use crate::aggregate::{KeyHasher, Plan, Shard};
 use crate::config::{Loaded, Settings};
+use crate::forward::Forwarder;
 use crate::forward::import::Import;
 use crate::http::{self, HttpState};
 use crate::ingest::Running;
@@ -44,6 +45,8 @@ pub(super) struct Daemon {
     flush: FlushHandle,
     watchdog: Option<Watchdog>,
     sinks: Sinks,
+    /// Shared with the flush thread for as long as that runs.
+    forwarder: Option<Arc<Forwarder>>,
     /// Sinks that a reload has replaced, finishing.
     retiring: Vec<JoinHandle<()>>,
     /// HTTP and gRPC.
@@ -87,8 +90,15 @@ impl Daemon {
             synchronize: settings.synchronize_with_interval,
             now: SystemTime::now,
         };
+        let forwarder = settings
+            .forward
+            .as_ref()
+            .map(|forward| Forwarder::spawn(forward, settings.interval, telemetry.clone()))
+            .transpose()?
+            .map(Arc::new);
         let delivery = Delivery {
             sinks: Arc::clone(&sinks),
+            forwarder: forwarder.clone(),
             own,
             telemetry: telemetry.clone(),
             logs: logs.clone(),
@@ -151,6 +161,7 @@ impl Daemon {
             flush,
             watchdog,
             sinks,
+            forwarder,
             retiring: Vec::new(),
             servers,
         })
@@ -232,6 +243,7 @@ impl Daemon {
     /// Takes nothing more in, flushes what there is and lets the sinks deliver it.
     async fn drain(self) {
         let Daemon { settings, phase, running, import, workers, flush, watchdog, sinks, .. } = self;
+        let forwarder = self.forwarder;
         notify(sd_notify::NotifyState::Stopping);
         drop(watchdog);
         let within = settings.interval.length().max(MIN_DRAIN);
@@ -248,12 +260,18 @@ impl Daemon {
                 error!(threads, "listeners did not end in time: what they hold is lost");
             }
         });
-        let sinks = async {
+        let deliveries = async {
             if let Err(error) = threads.await {
                 error!(%error, "draining failed");
             }
             let sinks = std::mem::take(&mut *sinks.lock().unwrap_or_else(PoisonError::into_inner));
-            destinations::finish(sinks).await;
+            let forward = async {
+                // The flush thread has ended and let go of its share.
+                if let Some(forwarder) = forwarder.and_then(Arc::into_inner) {
+                    forwarder.finish().await;
+                }
+            };
+            tokio::join!(destinations::finish(sinks), forward);
         };
         let retiring = async {
             for task in self.retiring {
@@ -261,7 +279,7 @@ impl Daemon {
                 let _ = task.await;
             }
         };
-        tokio::join!(sinks, retiring);
+        tokio::join!(deliveries, retiring);
         phase.send_replace(Phase::Stopped);
         for server in self.servers {
             if let Err(error) = server.await {

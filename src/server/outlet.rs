@@ -6,6 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use tracing::{debug, warn};
 
 use super::stats::StatsAddress;
+use crate::forward::Forwarder;
 use crate::model::MetricKind;
 use crate::pipeline::flush::{FlushReport, Outlet};
 use crate::pipeline::{Flushed, Intake};
@@ -21,6 +22,8 @@ pub(super) type Sinks = Arc<Mutex<Vec<SinkTask>>>;
 /// The flush thread's way out.
 pub(super) struct Delivery {
     pub(super) sinks: Sinks,
+    /// None at a global node.
+    pub(super) forwarder: Option<Arc<Forwarder>>,
     pub(super) own: OwnTelemetry,
     pub(super) telemetry: Telemetry,
     pub(super) logs: Logs,
@@ -36,6 +39,9 @@ impl Outlet for Delivery {
         record(&self.telemetry, &flushed);
         for sink in self.sinks.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             sink.offer(Arc::clone(&flushed.batch));
+        }
+        if let Some(forwarder) = &self.forwarder {
+            forwarder.offer(flushed.forwards, flushed.batch.at);
         }
     }
 }
