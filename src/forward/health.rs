@@ -23,9 +23,9 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 pub(super) struct Health {
     /// The first failure since a batch was taken.
     failing_since: Option<Instant>,
-    /// The last one.
+    /// When it was last left alone.
     failed_at: Option<Instant>,
-    /// In a row.
+    /// How often in a row.
     failures: u32,
     rests_until: Option<Instant>,
     standing: Standing,
@@ -85,11 +85,9 @@ impl Health {
         self.standing = Standing::Out;
     }
 
-    /// A request that was `started` failed, and tells nothing of its own about when to come
-    /// back: for instance a batch it will never take.
+    /// It will never take some batch, which says nothing about when to try another.
     pub(super) fn refused_a_batch(&mut self, now: Instant) {
         self.failing_since.get_or_insert(now);
-        self.failed_at = Some(now);
     }
 
     /// A request that was `started` failed: it is left alone for a while, and for at least as
@@ -151,6 +149,17 @@ mod tests {
         assert_eq!(health.failures, 1);
         health.failed(start + SECOND, start + SECOND, None, 1.0);
         assert_eq!(health.failures, 2);
+    }
+
+    #[test]
+    fn a_refusal_and_a_failure_side_by_side_are_one_failure() {
+        let start = Instant::now();
+        let mut health = Health::default();
+        health.refused_a_batch(start + SECOND);
+        assert_eq!(health.rests_until(start), None);
+        health.failed(start, start + SECOND, None, 1.0);
+        assert_eq!(health.failures, 1);
+        assert_eq!(health.leaves_at(SECOND), Some(start + 2 * SECOND));
     }
 
     #[test]
