@@ -321,7 +321,10 @@ impl<R: Receive> Shared<R> {
             }
         };
         match end {
-            End::Closed => framing.end(&mut self.turn.borrow_mut().receive),
+            End::Closed => {
+                framing.end(&mut self.turn.borrow_mut().receive);
+                self.fed.notify_one();
+            }
             End::Silent => self.telemetry.count(names::TCP_IDLE_TIMEOUTS_TOTAL, "", 1),
             End::Broken(_) | End::NoHandshake | End::Stopped => {}
         }

@@ -69,6 +69,12 @@ fn what_was_taken_is_handed_over_when_due_although_nothing_more_comes() {
     client.write_all(b"a:1|c\n").expect("the daemon reads");
     assert_eq!(daemon.next(), Heard::took("a:1|c"));
     assert_eq!(daemon.next(), Heard::HandedOver);
+
+    // The last line, which is taken only when the client has gone, as well.
+    client.write_all(b"last:1|c").expect("the daemon reads");
+    drop(client);
+    assert_eq!(daemon.next(), Heard::took("last:1|c"));
+    assert_eq!(daemon.next(), Heard::HandedOver);
 }
 
 #[test]
