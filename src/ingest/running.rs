@@ -49,10 +49,11 @@ impl Running {
     /// Stops accepting, reads what the kernel has queued, hands over and ends every thread.
     ///
     /// Threads stop reading when nine tenths of `within` are over, even if more keeps coming,
-    /// so that there is time to hand over. Returns the names of those that did not end.
+    /// so that there is time to hand over; streams, whose clients may go on for ever, stop after
+    /// two seconds. Returns the names of those that did not end.
     pub fn drain(self, within: Duration) -> Vec<String> {
         let start = Instant::now();
-        self.stop.set(start + within * 9 / 10);
+        self.stop.set(start, within * 9 / 10);
         let mut still_running = Vec::new();
         for Thread { name, handle, end } in self.threads {
             let left = within.saturating_sub(start.elapsed());

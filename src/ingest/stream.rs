@@ -51,6 +51,10 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
 /// it leaves some time for what is still on its way.
 const SILENCE_AT_END: Duration = Duration::from_millis(50);
 
+/// At the end a connection is closed after this long however busy it is: what the kernel had
+/// has long been read, and a client that never pauses would have us wait until the deadline.
+const BUSY_AT_END: Duration = Duration::from_secs(2);
+
 /// A bound socket, nothing accepted yet.
 #[derive(Debug)]
 pub(super) struct StreamListener {
@@ -371,7 +375,7 @@ impl<R: Receive> Shared<R> {
 
     /// How long a connection may be silent.
     fn patience(&self) -> Duration {
-        match self.stop.deadline() {
+        match self.deadline() {
             None => self.limits.idle_timeout,
             Some(deadline) => {
                 SILENCE_AT_END.min(deadline.saturating_duration_since(Instant::now()))
@@ -379,8 +383,13 @@ impl<R: Receive> Shared<R> {
         }
     }
 
+    /// When to stop reading, once stopped.
+    fn deadline(&self) -> Option<Instant> {
+        self.stop.deadline_within(BUSY_AT_END)
+    }
+
     fn is_overdue(&self) -> bool {
-        self.stop.deadline().is_some_and(|deadline| deadline <= Instant::now())
+        self.deadline().is_some_and(|deadline| deadline <= Instant::now())
     }
 }
 
