@@ -157,14 +157,14 @@ impl Listeners {
         for (socket, info) in datagrams.into_iter().zip(infos.by_ref()) {
             let mut receive = make(&info);
             let telemetry = telemetry.clone();
-            running.spawn(info.thread, |stop| {
+            running.spawn(info.thread, move |stop| {
                 Ok(move || datagram::read(socket, limits.longest, &stop, &telemetry, &mut receive))
             })?;
         }
         for (listener, info) in streams.into_iter().zip(infos) {
             let receive = make(&info);
             let telemetry = telemetry.clone();
-            running.spawn(info.thread, |stop| {
+            running.spawn(info.thread, move |stop| {
                 let server = Server::new(listener, limits, stop)?;
                 Ok(move || server.run(telemetry, receive))
             })?;

@@ -31,17 +31,31 @@ impl Running {
     }
 
     /// Starts a thread on the work that `prepare` makes, which is to end when stopped.
-    pub(super) fn spawn<W: FnOnce() + Send + 'static>(
+    ///
+    /// `prepare` runs in that thread, and has done so when this returns: what it makes, such as
+    /// a runtime, may be one that must not be dropped in the caller's, and is not if it fails.
+    pub(super) fn spawn<W: FnOnce()>(
         &mut self,
         name: String,
-        prepare: impl FnOnce(Arc<Stop>) -> io::Result<W>,
+        prepare: impl FnOnce(Arc<Stop>) -> io::Result<W> + Send + 'static,
     ) -> io::Result<()> {
-        let work = prepare(Arc::clone(&self.stop))?;
+        let stop = Arc::clone(&self.stop);
         let (alive, end) = mpsc::channel();
+        let (tell, prepared) = mpsc::sync_channel(1);
         let handle = thread::Builder::new().name(name.clone()).spawn(move || {
-            work();
+            let (work, outcome) = match prepare(stop) {
+                Ok(work) => (Some(work), Ok(())),
+                Err(error) => (None, Err(error)),
+            };
+            // Nobody listens only if there was a panic, and then nobody wants this thread.
+            if tell.send(outcome).is_ok()
+                && let Some(work) = work
+            {
+                work();
+            }
             drop(alive);
         })?;
+        prepared.recv().map_err(|_| io::Error::other(format!("{name} has panicked")))??;
         self.threads.push(Thread { name, handle, end });
         Ok(())
     }

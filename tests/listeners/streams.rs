@@ -9,7 +9,7 @@ use std::{env, thread};
 use veneur::config::listen::StatsdAddress;
 use veneur::config::settings::IntakeSettings;
 
-use crate::support::{Daemon, Heard, PATIENCE, settings, taken};
+use crate::support::{Daemon, Heard, PATIENCE, bind, settings, taken};
 
 fn tcp(address: &str) -> StatsdAddress {
     StatsdAddress::Tcp(address.parse().expect("an address in a test"))
@@ -124,28 +124,55 @@ fn a_silent_connection_is_closed_and_its_half_line_counted() {
     );
 }
 
-/// The test runs again in a child that may open few descriptors.
-#[test]
-fn a_lack_of_descriptors_is_counted_and_passes() {
+/// Runs `test`, whose name is given, again in a child that may open few descriptors.
+fn with_few_descriptors(name: &str, test: fn()) {
     if env::var_os("FEW_DESCRIPTORS").is_some() {
-        return lack_descriptors();
+        return test();
     }
     let status = Command::new("sh")
         .args(["-c", "ulimit -n 64; exec \"$0\" \"$@\""])
         .arg(env::current_exe().expect("this program"))
-        .args(["streams::a_lack_of_descriptors_is_counted_and_passes", "--exact", "--nocapture"])
+        .args([name, "--exact", "--nocapture"])
         .env("FEW_DESCRIPTORS", "1")
         .status();
     assert!(status.expect("there is a shell").success());
 }
 
+/// Opens all files it may.
+fn every_descriptor() -> Vec<File> {
+    std::iter::from_fn(|| File::open("/dev/null").ok()).collect()
+}
+
+/// The daemon starts its listeners from within its own runtime.
+#[test]
+fn a_lack_of_descriptors_at_the_start_is_an_error() {
+    with_few_descriptors("streams::a_lack_of_descriptors_at_the_start_is_an_error", || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("there are descriptors yet");
+        let start = |free| {
+            let listeners = bind(&settings(&[tcp("127.0.0.1:0")])).expect("the address is free");
+            let mut taken = every_descriptor();
+            taken.truncate(taken.len().saturating_sub(free));
+            runtime.block_on(async { Daemon::try_start(listeners) })
+        };
+        let mut free = 0;
+        while let Err(error) = start(free) {
+            assert_eq!(error.raw_os_error(), Some(24), "EMFILE, with {free} free: {error}");
+            free += 1;
+        }
+        assert!(free > 2, "a pipe and a reactor take more than {free}");
+    });
+}
+
+#[test]
+fn a_lack_of_descriptors_is_counted_and_passes() {
+    with_few_descriptors("streams::a_lack_of_descriptors_is_counted_and_passes", lack_descriptors);
+}
+
 fn lack_descriptors() {
     let daemon = Daemon::listen(&settings(&[tcp("127.0.0.1:0")]));
     let address = daemon.inet();
-    let mut taken = Vec::new();
-    while let Ok(file) = File::open("/dev/null") {
-        taken.push(file);
-    }
+    let mut taken = every_descriptor();
     // One for the client, none for the daemon.
     taken.pop();
     let mut client = connect(address);

@@ -1,6 +1,7 @@
 //! Listeners on free ports whose threads tell a channel what they take.
 
 use std::fs;
+use std::io;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -129,18 +130,20 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     pub(crate) fn start(listeners: Listeners) -> Daemon {
+        Daemon::try_start(listeners).expect("threads are to be had")
+    }
+
+    pub(crate) fn try_start(listeners: Listeners) -> io::Result<Daemon> {
         let addresses = listeners.addresses();
         let gate = Arc::new(Gate::default());
         let telemetry = Telemetry::default();
         let (tell, heard) = mpsc::channel();
-        let running = listeners
-            .start(&telemetry, |_| Recorder {
-                tell: tell.clone(),
-                oldest: None,
-                gate: Arc::clone(&gate),
-            })
-            .expect("threads are to be had");
-        Daemon { addresses, gate, telemetry, running, heard }
+        let running = listeners.start(&telemetry, |_| Recorder {
+            tell: tell.clone(),
+            oldest: None,
+            gate: Arc::clone(&gate),
+        })?;
+        Ok(Daemon { addresses, gate, telemetry, running, heard })
     }
 
     pub(crate) fn listen(settings: &IntakeSettings) -> Daemon {
