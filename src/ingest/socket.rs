@@ -14,9 +14,13 @@ const DISCARD_PORT: u16 = 9;
 
 /// Binds `readers` sockets that share `address` and the datagrams sent there.
 ///
-/// An IPv6 wildcard takes IPv4 as well. With port 0 the kernel chooses one port for all.
+/// An IPv6 wildcard takes IPv4 as well, and only IPv4 where there is no IPv6. With port 0 the
+/// kernel chooses one port for all.
 pub(super) fn bind_udp_group(address: SocketAddr, readers: usize) -> io::Result<Vec<Socket>> {
-    let mut address = address;
+    with_or_without_ipv6(address, |address| bind_group(address, readers))
+}
+
+fn bind_group(mut address: SocketAddr, readers: usize) -> io::Result<Vec<Socket>> {
     (0..readers)
         .map(|_| {
             let socket =
@@ -36,8 +40,13 @@ pub(super) fn bind_udp_group(address: SocketAddr, readers: usize) -> io::Result<
 /// Connections the kernel completes before we accept them; it has a limit of its own.
 const BACKLOG: i32 = 1024;
 
-/// Binds a listening TCP socket. An IPv6 wildcard takes IPv4 as well.
+/// Binds a listening TCP socket. An IPv6 wildcard takes IPv4 as well, and only IPv4 where there
+/// is no IPv6.
 pub(super) fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {
+    with_or_without_ipv6(address, listen)
+}
+
+fn listen(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
@@ -48,6 +57,22 @@ pub(super) fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket)
+}
+
+/// Binds `address`, or the IPv4 wildcard if it is the one of IPv6 and this kernel has none: who
+/// writes `:8126` means every address there is.
+fn with_or_without_ipv6<T>(
+    address: SocketAddr,
+    bind: impl Fn(SocketAddr) -> io::Result<T>,
+) -> io::Result<T> {
+    bind(address).or_else(|error| {
+        let lacks_ipv6 =
+            matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL));
+        if lacks_ipv6 && address.ip() == Ipv6Addr::UNSPECIFIED {
+            return bind((Ipv4Addr::UNSPECIFIED, address.port()).into());
+        }
+        Err(error)
+    })
 }
 
 /// What an IP socket is bound to.
@@ -88,5 +113,29 @@ pub(super) fn leave_group(socket: &Socket) -> io::Result<()> {
             .or_else(|_| connect(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into())),
         // Its own address: always routed.
         ip => connect(ip),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_ipv6_wildcard_is_bound_without_ipv6() {
+        for (address, error, bound) in [
+            ("[::]:8126", libc::EAFNOSUPPORT, Ok("0.0.0.0:8126")),
+            ("[::]:8126", libc::EADDRNOTAVAIL, Ok("0.0.0.0:8126")),
+            ("[::]:8126", libc::EADDRINUSE, Err(libc::EADDRINUSE)),
+            ("[::1]:8126", libc::EADDRNOTAVAIL, Err(libc::EADDRNOTAVAIL)),
+            ("192.0.2.1:8126", libc::EADDRNOTAVAIL, Err(libc::EADDRNOTAVAIL)),
+        ] {
+            let refused = |at: SocketAddr| match at.to_string() == address {
+                true => Err(io::Error::from_raw_os_error(error)),
+                false => Ok(at.to_string()),
+            };
+            let outcome = with_or_without_ipv6(address.parse().expect("an address"), refused);
+            let outcome = outcome.map_err(|error| error.raw_os_error().unwrap_or_default());
+            assert_eq!(outcome, bound.map(str::to_owned), "{address} {error}");
+        }
     }
 }
