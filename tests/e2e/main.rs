@@ -3,7 +3,9 @@
 mod clients;
 #[path = "../support/fake_intake.rs"]
 mod fake_intake;
+mod fleet;
 mod flush_conformance;
 mod ledger;
 mod lifecycle;
+mod relay;
 mod support;

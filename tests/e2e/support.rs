@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpStream, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -24,6 +24,7 @@ pub(crate) struct Daemon {
     /// What the log line `ready` says.
     pub(crate) statsd: Vec<String>,
     pub(crate) http: String,
+    pub(crate) grpc: String,
 }
 
 impl Daemon {
@@ -59,11 +60,12 @@ impl Daemon {
         let log = lines(child.stderr.take().expect("it is piped"));
         let stdout = lines(child.stdout.take().expect("it is piped"));
         let seen = Vec::new();
-        let (statsd, http) = (Vec::new(), String::new());
-        let mut daemon = Daemon { child, log, stdout, seen, directory, statsd, http };
+        let (statsd, http, grpc) = (Vec::new(), String::new(), String::new());
+        let mut daemon = Daemon { child, log, stdout, seen, directory, statsd, http, grpc };
         let ready = daemon.wait_for_log(" ready ");
         daemon.statsd = field(&ready, "statsd").split(',').map(str::to_owned).collect();
         daemon.http = field(&ready, "http").to_owned();
+        daemon.grpc = field(&ready, "grpc").to_owned();
         daemon
     }
 
@@ -164,6 +166,12 @@ impl Drop for Daemon {
         let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.directory);
     }
+}
+
+/// A TCP port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener.local_addr().expect("it is bound").port()
 }
 
 /// Asks again and again until it holds: for what announces itself to nobody.
