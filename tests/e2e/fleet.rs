@@ -43,11 +43,11 @@ impl Node {
         Node { daemon: daemon.await.expect("it starts"), intake, _statsd: statsd }
     }
 
-    /// What the points of a name add up to: counts are what was counted.
+    /// What the points of a count add up to. They are sent as rates, so to whole numbers.
     fn total(&self, name: &str) -> f64 {
         let series = self.intake.series();
         let points = series.iter().filter(|one| one["metric"] == name);
-        points.map(|one| value_of(one) * one["interval"].as_f64().unwrap_or(1.0)).sum()
+        points.map(|one| (value_of(one) * one["interval"].as_f64().unwrap_or(1.0)).round()).sum()
     }
 
     fn values(&self, name: &str) -> Vec<f64> {
