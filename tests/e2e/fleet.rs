@@ -185,6 +185,17 @@ async fn the_global_node_is_right_about_the_whole_fleet() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_in_between_changes_nothing() {
+    let global = Node::start(json!({})).await;
+    let onward = format!("http://{}", global.daemon.http);
+    let middle = Node::start(json!({"forward_address": onward})).await;
+    let upstream = format!("http://{}", middle.daemon.http);
+    let (locals, above) = run_fleet(json!(upstream), json!({}), vec![middle, global]).await;
+    assert!(above[0].intake.series().is_empty(), "what is passed on is finished elsewhere");
+    assert_true_for_the_fleet(&locals, &above[1..]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_is_lost_after_merging_counts_nothing_twice() {
     let global = Node::start(json!({})).await;
     let relay = Relay::start(&global.daemon.http, [Behaviour::LoseAnswer; 4]).await;
