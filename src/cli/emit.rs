@@ -201,7 +201,15 @@ fn read_args(args: &mut lexopt::Parser) -> Result<Option<Request>, EmitError> {
             Long("rate") => metric.rate = Some(args.value()?.string()?),
             Long("timestamp") => metric.timestamp = Some(args.value()?.string()?),
             Long("command") => {
-                program = Some((args.value()?, args.raw_args()?.collect()));
+                let mut named = args.value()?;
+                let mut rest = args.raw_args()?;
+                // Out of habit: `--command -- sleep 1`.
+                if named == "--"
+                    && let Some(next) = rest.next()
+                {
+                    named = next;
+                }
+                program = Some((named, rest.collect()));
             }
 
             Long("e_title") => event.title = Some(args.value()?.string()?),

@@ -121,7 +121,7 @@ fn a_command_is_timed_and_its_status_passed_on() {
     let daemon = Daemon::listen(&settings(&[udp("127.0.0.1:0")]));
     let to = daemon.inet().to_string();
     for (script, code) in [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 128 + 9)] {
-        let args = ["--hostport", &to, "--name", "took", "--command", "sh", "-c", script];
+        let args = ["--hostport", &to, "--name", "took", "--command", "--", "sh", "-c", script];
         let exit = run(&args).expect("there is a shell");
         assert_eq!(format!("{exit:?}"), format!("{:?}", ExitCode::from(code)));
         let Heard::Took(line) = daemon.hears() else { panic!("it is a good line") };
