@@ -25,7 +25,7 @@ use crate::config::Secret;
 use crate::config::settings::{ClientTlsSettings, ForwardFormat, ForwardSettings};
 use crate::config::upstream::UpstreamAddress;
 use crate::net::Outcome;
-use crate::net::http::{client_for, outcome_of, outcome_of_error};
+use crate::net::http::{causes, client_for, outcome_of, outcome_of_error};
 
 /// Resolving a name may take this long.
 const DNS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,22 +45,20 @@ pub enum SetupError {
     #[error("forward.token has characters that an HTTP header cannot hold")]
     Token,
     /// PEM text that holds nothing usable.
-    #[error("cannot use {key}: {source}")]
+    #[error("cannot use {key}: {why}")]
     Pem {
         /// The key of the configuration.
         key: &'static str,
         /// What is wrong with it.
-        #[source]
-        source: reqwest::Error,
+        why: String,
     },
-    /// TLS or proxies could not be set up.
-    #[error("cannot set up HTTP for {upstream}: {source}")]
+    /// TLS could not be set up: a certificate and a key that do not belong together, for one.
+    #[error("cannot set up HTTP for {upstream}: {why}")]
     Client {
         /// Without user and password.
         upstream: String,
         /// What went wrong.
-        #[source]
-        source: reqwest::Error,
+        why: String,
     },
 }
 
@@ -139,9 +137,10 @@ impl Http {
             is_every_address: address.is_every_address(),
         };
         // Built in either case: what is wrong with it shows at the start.
-        let peer = self
-            .peer(&upstream.url, &[])
-            .map_err(|source| SetupError::Client { upstream: address.redacted(), source })?;
+        let peer = self.peer(&upstream.url, &[]).map_err(|error| SetupError::Client {
+            upstream: address.redacted(),
+            why: causes(&error),
+        })?;
         let peers = match upstream.is_every_address {
             true => Vec::new(),
             false => vec![(Arc::clone(&upstream.name), peer)],
@@ -255,7 +254,7 @@ fn headers(format: ForwardFormat, token: Option<&Secret>) -> Result<HeaderMap, S
 impl Trust {
     fn new(settings: &ClientTlsSettings) -> Result<Trust, SetupError> {
         let ClientTlsSettings { authority, certificate } = settings;
-        let bad = |key| move |source| SetupError::Pem { key, source };
+        let bad = |key| move |error| SetupError::Pem { key, why: causes(&error) };
         let authority = authority.as_ref().map(|pem| Certificate::from_pem_bundle(pem.as_bytes()));
         let identity = certificate.as_ref().map(|(certificate, key)| {
             Identity::from_pem(format!("{certificate}\n{}", key.reveal()).as_bytes())
@@ -289,7 +288,7 @@ impl Transport for Http {
             let Ok((number, addresses)) = lookup else { continue };
             let known = &mut all[number];
             let updated = addresses.and_then(|addresses| {
-                self.update(known, addresses).map_err(|error| error.to_string())
+                self.update(known, addresses).map_err(|error| causes(&error))
             });
             if let Err(why) = updated {
                 failures.push((Arc::clone(&known.upstream.name), why));

@@ -95,7 +95,7 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 /// An error and what caused it, outermost first.
-fn causes(error: &reqwest::Error) -> String {
+pub fn causes(error: &reqwest::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -1,6 +1,12 @@
 //! What other nodes forward, sent over real sockets to a node that imports it.
 
+#[path = "../support/authority.rs"]
+mod authority;
 mod conformance;
+mod forward;
+mod front;
 mod grpc;
 mod http;
 mod support;
+mod tls;
+mod veneur14;

@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use veneur::cli::emit::{self, EmitError};
 use veneur::config::listen::{StatsdAddress, UnixAddress};
 
+use crate::authority::Authority;
 use crate::support::{Daemon, Directory, Heard, settings, udp};
-use crate::tls::{Authority, listener};
+use crate::tls::listener;
 
 fn run(args: &[&str]) -> Result<ExitCode, EmitError> {
     emit::run(&mut lexopt::Parser::from_args(args), Vec::new())

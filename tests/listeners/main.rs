@@ -1,5 +1,7 @@
 //! Bytes into real sockets, and out at what a listener's thread owns.
 
+#[path = "../support/authority.rs"]
+mod authority;
 mod emit;
 mod http;
 mod inherited;

@@ -3,10 +3,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, date_time_ymd,
-};
+use rcgen::{ExtendedKeyUsagePurpose, date_time_ymd};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -14,57 +11,15 @@ use veneur::config::Secret;
 use veneur::config::listen::StatsdAddress;
 use veneur::config::settings::{IntakeSettings, TlsSettings};
 
+use crate::authority::{Authority, Identity};
 use crate::support::{Daemon, Heard, PATIENCE, bind, settings};
 
-/// A certificate and its key, as PEM.
-pub(crate) struct Identity {
-    pub(crate) certificate: String,
-    pub(crate) key: String,
-}
-
-pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    pub(crate) fn new(name: &str) -> Authority {
-        let key = KeyPair::generate().expect("ring makes keys");
-        let mut params = CertificateParams::new(Vec::new()).expect("no names are no bad names");
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Authority(CertifiedIssuer::self_signed(params, key).expect("it can sign itself"))
-    }
-
-    pub(crate) fn certificate(&self) -> String {
-        self.0.pem()
-    }
-
-    fn sign(&self, change: impl FnOnce(&mut CertificateParams)) -> Identity {
-        let key = KeyPair::generate().expect("ring makes keys");
-        let names = vec!["localhost".to_owned()];
-        let mut params = CertificateParams::new(names).expect("a good name");
-        change(&mut params);
-        let certificate = params.signed_by(&key, &self.0).expect("the authority can sign");
-        Identity { certificate: certificate.pem(), key: key.serialize_pem() }
-    }
-
-    pub(crate) fn server(&self) -> Identity {
-        self.sign(|params| {
-            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        })
-    }
-
-    pub(crate) fn client(&self) -> Identity {
-        self.sign(|params| {
-            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        })
-    }
-
-    fn expired_client(&self) -> Identity {
-        self.sign(|params| {
-            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-            params.not_before = date_time_ymd(2001, 1, 1);
-            params.not_after = date_time_ymd(2002, 1, 1);
-        })
-    }
+fn expired_client(authority: &Authority) -> Identity {
+    authority.sign(|params| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_before = date_time_ymd(2001, 1, 1);
+        params.not_after = date_time_ymd(2002, 1, 1);
+    })
 }
 
 pub(crate) fn listener(server: &Identity, clients: Option<&Authority>) -> IntakeSettings {
@@ -144,7 +99,7 @@ fn a_client_without_a_good_certificate_is_kept_out_and_the_cause_counted() {
         (Some(stranger.client()), "unknown_issuer"),
         // One that only claims to be of ours.
         (Some(Authority::new("ours").client()), "bad_certificate"),
-        (Some(authority.expired_client()), "certificate_expired"),
+        (Some(expired_client(&authority)), "certificate_expired"),
         // Good for a server, not for a client.
         (Some(authority.server()), "bad_certificate"),
     ] {
