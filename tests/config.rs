@@ -204,6 +204,17 @@ fn a_value_is_refused_with_a_sentence() {
 }
 
 #[test]
+fn so_many_percentiles_are_too_many() {
+    let with = |count: i32| {
+        let listed: Vec<_> = (0..count).map(|n| format!("{}", f64::from(n) / 1000.0)).collect();
+        parse(&format!("percentiles: [{}]", listed.join(", ")))
+    };
+    assert_eq!(with(100).expect("a hundred are in order").settings.percentiles.len(), 100);
+    let refused = with(102).expect_err("each is a series of every histogram").to_string();
+    assert_eq!(refused, "v.yaml:1: percentiles: \"0.1\": too many; accepted: 100 at most");
+}
+
+#[test]
 fn a_doubtful_setting_works_and_warns() {
     for (text, warning) in cases(include_str!("config/warned.txt")) {
         let warnings = warnings(&text);

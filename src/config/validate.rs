@@ -24,6 +24,8 @@ use crate::model::{ExtendTags, Interval, Percentile, Statistic};
 const INTERVAL: Duration = Duration::from_secs(10);
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(300);
 const MOST_THREADS: u64 = 1024;
+/// Each is a series of every histogram.
+const MOST_PERCENTILES: usize = 100;
 
 /// The settings that `raw` asks for, or stand-ins where `report` got problems.
 pub(super) fn settings(raw: &Raw, machine: &Machine, report: &mut Report) -> Settings {
@@ -111,6 +113,11 @@ fn interval(given: &One<Duration>, report: &mut Report) -> Interval {
         && chosen < Duration::from_secs(1)
     {
         report.warn(&given.source, "below 1s: points carry whole seconds, so several share a time");
+    } else if let Some(given) = given
+        && chosen.subsec_nanos() != 0
+    {
+        let why = "not whole seconds: Datadog is told the whole ones, and works out wrong counts";
+        report.warn(&given.source, why);
     }
     Interval::new(chosen).expect("the range starts above zero")
 }
@@ -174,6 +181,10 @@ fn percentiles(given: &Many<f64>, report: &mut Report) -> Vec<Percentile> {
         if chosen.iter().any(|known| known.suffix() == percentile.suffix()) {
             report.warn(&quantile.source, "listed twice; it counts once");
             continue;
+        }
+        if chosen.len() == MOST_PERCENTILES {
+            report.refuse(&quantile.source, "too many", format!("{MOST_PERCENTILES} at most"));
+            break;
         }
         chosen.push(percentile);
     }
