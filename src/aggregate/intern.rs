@@ -17,10 +17,13 @@ use crate::model::{MetricKey, MetricKind};
 /// Index of a series in its shard.
 pub type SlotId = u32;
 
-/// How many spellings of each series are remembered, on average, before all are forgotten
-/// and learnt anew: a client that shuffles its tags costs time, not memory.
+/// How many spellings of each series are remembered, and how many bytes of them, on average,
+/// before all are forgotten and learnt anew: a client that shuffles its tags costs time, not
+/// memory.
 const MAX_ALIASES_PER_SLOT: usize = 8;
 const MIN_ALIASES: usize = 8 * 1024;
+const MAX_BYTES_PER_SLOT: usize = 512;
+const MIN_BYTES: usize = 8 << 20;
 
 /// The two tables of one shard.
 #[derive(Debug, Default)]
@@ -65,7 +68,10 @@ impl Interner {
 
     /// Remembers that these raw key bytes mean `slot`, one of `slots` in all.
     pub fn add_alias(&mut self, op: &Op, key: &[u8], slot: SlotId, slots: usize) {
-        if self.aliases.len() >= MIN_ALIASES.max(slots * MAX_ALIASES_PER_SLOT) {
+        let bytes = self.alias_bytes.len() + key.len();
+        if self.aliases.len() >= MIN_ALIASES.max(slots * MAX_ALIASES_PER_SLOT)
+            || bytes > MIN_BYTES.max(slots * MAX_BYTES_PER_SLOT)
+        {
             self.aliases.clear();
             self.alias_bytes.clear();
         }

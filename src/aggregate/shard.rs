@@ -268,6 +268,21 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_shuffles_long_tags_costs_bounded_memory() {
+        let hasher = KeyHasher::random();
+        let mut shard = shard();
+        let long = "b".repeat(32 << 10);
+        for n in 0..1000 {
+            // 1000 spellings of one series, 32 MiB of them: the long tag behind n commas.
+            let tags = format!("{}{long}", ",".repeat(n));
+            shard.apply(&counters(hasher, [("x", tags.as_str())]));
+        }
+        assert_eq!(shard.series(), 1);
+        assert!(shard.interner.aliases() <= (8 << 20) / long.len(), "of 8 MiB at most");
+        assert_eq!(sums(&shard.take_snapshot()), [(format!("x#{long}"), 1000.0)]);
+    }
+
+    #[test]
     fn a_set_with_a_scope_is_finished_where_it_says() {
         let mut shard = shard();
         let mut batch = Batch::with_capacity(0, 0);
