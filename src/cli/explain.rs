@@ -13,7 +13,9 @@ use std::process::ExitCode;
 
 use lexopt::prelude::*;
 
-use crate::model::{Scope, tags, text};
+use crate::model::{MetricKind, Scope, tags, text};
+use crate::protocol::Reason;
+use crate::protocol::dogstatsd::Line;
 
 pub use json::explain_json;
 pub use people::explain_text;
@@ -30,6 +32,9 @@ series, on a local and on a global node; or why it is refused, and where.
   --json               read {\"packet\": TEXT} or {\"packet_b64\": BASE64} lines, one datagram
                        each, from standard input, and answer each with a line of JSON
   --dialect dogstatsd  how to read them; dogstatsd is the only dialect
+
+A metric with a timestamp that is no counter or gauge can be read, but is not aggregated:
+--json lists its line under \"refused_at_intake\", too, which is absent if there is none.
 
 Exits with 1 if a line is refused, or with --json if an input line is not as above.
 ";
@@ -58,7 +63,7 @@ pub enum ExplainError {
     /// The command line is wrong.
     #[error("{0}; see veneur explain --help")]
     Usage(#[from] lexopt::Error),
-    /// Input ended or output closed early.
+    /// Input or output failed.
     #[error("cannot go on: {0}")]
     Io(#[from] io::Error),
 }
@@ -73,18 +78,27 @@ enum Request {
 /// Runs the subcommand; `args` holds what follows the word `explain`.
 ///
 /// # Errors
-/// On a wrong command line, and if `input` or `output` fails.
+/// On a wrong command line, and if `input` or `output` fails; that nobody reads `output` to its
+/// end is no failure.
 pub fn run(
     args: &mut lexopt::Parser,
     input: impl BufRead,
-    mut output: impl Write,
+    output: impl Write,
 ) -> Result<Outcome, ExplainError> {
-    match read_args(args)? {
+    match answer(read_args(args)?, input, output) {
+        // Who reads has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Outcome::Accepted),
+        answered => Ok(answered?),
+    }
+}
+
+fn answer(request: Request, input: impl BufRead, mut output: impl Write) -> io::Result<Outcome> {
+    match request {
         Request::Help => {
             output.write_all(USAGE.as_bytes())?;
             Ok(Outcome::Accepted)
         }
-        Request::Json => Ok(json::answer(input, output)?),
+        Request::Json => json::answer(input, output),
         Request::Lines(lines) => {
             let mut outcome = Outcome::Accepted;
             for (index, line) in lines.into_iter().enumerate() {
@@ -123,6 +137,18 @@ fn read_args(args: &mut lexopt::Parser) -> Result<Request, lexopt::Error> {
         (true, false) => Err("with --json, packets come from standard input".into()),
         (false, false) => Ok(Request::Lines(lines)),
         (false, true) => Err("there is no line to explain".into()),
+    }
+}
+
+/// Why a line that can be read is refused before it is aggregated: only counters and gauges
+/// may say when they were.
+fn refused_at_intake(line: &Line<'_>) -> Option<Reason> {
+    line.timestamp?;
+    match line.kind {
+        MetricKind::Counter | MetricKind::Gauge => None,
+        MetricKind::Histogram | MetricKind::Timer | MetricKind::Distribution | MetricKind::Set => {
+            Some(Reason::TimestampUnsupported)
+        }
     }
 }
 
@@ -166,6 +192,28 @@ mod tests {
 
         let (_, outcome) = run_with(&["--dialect=dogstatsd", "b:1|c"], "").expect("a good line");
         assert_eq!(outcome, Outcome::Accepted);
+    }
+
+    /// A pipe that has been closed at the other end.
+    struct Closed;
+
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn whoever_has_seen_enough_may_close_the_output() {
+        for args in [&["--json"][..], &["a:1|c"]] {
+            let mut args = lexopt::Parser::from_args(args);
+            let outcome = run(&mut args, &b"{\"packet\": \"a:1|c\"}\n"[..], Closed);
+            assert_eq!(outcome.map_err(|error| error.to_string()), Ok(Outcome::Accepted));
+        }
     }
 
     #[test]

@@ -10,8 +10,9 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 
-use super::{Outcome, tags_and_scope};
+use super::{Outcome, refused_at_intake, tags_and_scope};
 use crate::model::{Event, Origin, ServiceCheck, UnixSeconds, text};
+use crate::protocol::Reason;
 use crate::protocol::dogstatsd::{self, Line, Message, Values};
 
 /// One line of input.
@@ -34,6 +35,9 @@ struct Explained {
     events: Vec<EventJson>,
     service_checks: Vec<CheckJson>,
     rejected: Vec<Rejected>,
+    /// Lines that can be read, and are among the metrics, but are not aggregated.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    refused_at_intake: Vec<Rejected>,
 }
 
 #[derive(Serialize)]
@@ -141,21 +145,27 @@ fn packet_of(line: &[u8]) -> Result<Vec<u8>, String> {
 }
 
 /// What a datagram becomes, as one line of JSON:
-/// `{"metrics":[..],"events":[..],"service_checks":[..],"rejected":[{"line","error"}]}`.
+/// `{"metrics":[..],"events":[..],"service_checks":[..],"rejected":[{"line","error"}]}`, and
+/// `"refused_at_intake":[{"line","error"}]` if there are any such.
 pub fn explain_json(datagram: &[u8]) -> String {
     let mut explained = Explained::default();
     for line in dogstatsd::lines(datagram) {
         match dogstatsd::parse(line) {
-            Ok(Message::Metric(line)) => explained.metrics.push(metric(&line)),
+            Ok(Message::Metric(parsed)) => {
+                explained.metrics.push(metric(&parsed));
+                let refused = refused_at_intake(&parsed).map(|reason| rejected(line, reason));
+                explained.refused_at_intake.extend(refused);
+            }
             Ok(Message::Event(message)) => explained.events.push(event(*message)),
             Ok(Message::ServiceCheck(message)) => explained.service_checks.push(check(*message)),
-            Err(refusal) => explained.rejected.push(Rejected {
-                line: text::lossy(line).into_owned(),
-                error: refusal.reason.as_str(),
-            }),
+            Err(refusal) => explained.rejected.push(rejected(line, refusal.reason)),
         }
     }
     to_json(&explained)
+}
+
+fn rejected(line: &[u8], reason: Reason) -> Rejected {
+    Rejected { line: text::lossy(line).into_owned(), error: reason.as_str() }
 }
 
 fn to_json(answer: &impl Serialize) -> String {
@@ -233,6 +243,15 @@ mod tests {
                     r#""sample_rate":0.1,"tags":["b:1","a"],"scope":"global","timestamp":7,"#,
                     r#""container_id":"in-1"}],"events":[],"service_checks":[],"#,
                     r#""rejected":[{"line":"x","error":"missing_value"}]}"#
+                ),
+            ),
+            (
+                "h:1|h|T7",
+                concat!(
+                    r#"{"metrics":[{"name":"h","type":"histogram","values":[1.0],"#,
+                    r#""sample_rate":1.0,"tags":[],"scope":"mixed","timestamp":7}],"#,
+                    r#""events":[],"service_checks":[],"rejected":[],"refused_at_intake":"#,
+                    r#"[{"line":"h:1|h|T7","error":"timestamp_unsupported"}]}"#
                 ),
             ),
             (

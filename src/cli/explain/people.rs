@@ -1,6 +1,6 @@
 //! What a line becomes, in words: its parts and its series at flush, or what is wrong where.
 
-use super::{Outcome, tags_and_scope};
+use super::{Outcome, refused_at_intake, tags_and_scope};
 use crate::model::{
     Emit, Event, MetricKind, Origin, Percentile, Role, Scope, ServiceCheck, Statistic, UnixSeconds,
     text,
@@ -82,9 +82,13 @@ impl Page {
         if line.unknown_sections > 0 {
             self.row("skipped", &format!("{} unknown section(s)", line.unknown_sections));
         }
-        match line.timestamp {
-            Some(_) => self.at_its_own_time(line.kind, &name),
-            None => self.at_flush(line.kind, scope, &name),
+        match (refused_at_intake(line), line.timestamp) {
+            (Some(reason), _) => self.verdict(reason, accepted(PacketType::Metric, reason)),
+            (None, Some(_)) => {
+                self.line("at flush, with its own time and not added to any interval");
+                self.row("any node", &name);
+            }
+            (None, None) => self.at_flush(line.kind, scope, &name),
         }
     }
 
@@ -103,23 +107,6 @@ impl Page {
             self.row("upstream", &format!("{}, from its {}", listed(&finished), sent_up(kind)));
         }
         self.row("global node", &listed(&series(name, global.emit)));
-    }
-
-    /// Timestamped counters and gauges skip the interval; nothing else can have a timestamp.
-    fn at_its_own_time(&mut self, kind: MetricKind, name: &str) {
-        match kind {
-            MetricKind::Counter | MetricKind::Gauge => {
-                self.line("at flush, with its own time and not added to any interval");
-                self.row("any node", name);
-            }
-            MetricKind::Histogram
-            | MetricKind::Timer
-            | MetricKind::Distribution
-            | MetricKind::Set => {
-                let why = accepted(PacketType::Metric, Reason::TimestampUnsupported);
-                self.verdict(Reason::TimestampUnsupported, why);
-            }
-        }
     }
 
     fn event(&mut self, event: &Event) {
