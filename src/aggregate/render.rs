@@ -19,7 +19,7 @@ pub struct Plan {
 
 impl Plan {
     /// `aggregates` and `percentiles` are emitted in the order given. Percentiles beyond the
-    /// 255 suffixes there can be are left out; the configuration refuses so many.
+    /// 255 suffixes there can be are left out; the configuration refuses as few as 101.
     pub fn new(role: Role, aggregates: &[Statistic], percentiles: &[Percentile]) -> Plan {
         let mut suffixes = Suffixes::default();
         let aggregates = aggregates
@@ -29,11 +29,6 @@ impl Plan {
         let percentiles =
             percentiles.iter().filter_map(|&p| Some((p, suffixes.add(&p.suffix())?))).collect();
         Plan { role, aggregates, percentiles, suffixes: Arc::new(suffixes) }
-    }
-
-    /// What this instance is in the fleet.
-    pub fn role(&self) -> Role {
-        self.role
     }
 
     /// The texts of the suffixes that points made by this plan carry.

@@ -116,3 +116,18 @@ pub struct ServiceCheck {
     /// `c:`, `e:` and `card:`
     pub origin: Origin,
 }
+
+impl ServiceCheck {
+    /// One that says no more than it must.
+    pub fn new(name: impl Into<String>, status: ServiceStatus) -> ServiceCheck {
+        ServiceCheck {
+            name: name.into(),
+            status,
+            timestamp: None,
+            hostname: None,
+            message: None,
+            tags: Vec::new(),
+            origin: Origin::default(),
+        }
+    }
+}

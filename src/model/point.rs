@@ -89,9 +89,4 @@ impl FlushBatch {
     pub fn name_of<'a>(&'a self, point: &'a Point) -> (&'a str, &'a str) {
         (&point.key.name, self.suffixes.text(point.suffix))
     }
-
-    /// Whether there is nothing to deliver.
-    pub fn is_empty(&self) -> bool {
-        self.points.is_empty() && self.events.is_empty() && self.checks.is_empty()
-    }
 }

@@ -49,11 +49,6 @@ impl TagSet {
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         split(&self.0)
     }
-
-    /// Whether there is no tag.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 impl fmt::Debug for TagSet {
@@ -70,11 +65,6 @@ impl ExtendTags {
     /// From `key:value` or bare tags.
     pub fn new(tags: Vec<String>) -> ExtendTags {
         ExtendTags(tags)
-    }
-
-    /// Whether there is nothing to lay over.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 
     /// The tags.

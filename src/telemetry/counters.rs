@@ -23,19 +23,3 @@ impl Count {
         self.0.load(Ordering::Relaxed)
     }
 }
-
-/// A count that any thread may add to; for what happens a few times a second at most.
-#[derive(Debug, Default)]
-pub struct SharedCount(AtomicU64);
-
-impl SharedCount {
-    /// Adds `n`.
-    pub fn add(&self, n: u64) {
-        self.0.fetch_add(n, Ordering::Relaxed);
-    }
-
-    /// What has been counted since the start.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}

@@ -46,9 +46,7 @@ fn lines_arrive_one_by_one() {
         client.shutdown(Shutdown::Write).expect("it is open");
         assert_eq!(daemon.hears(), Heard::took("d:4|c"), "the last line needs no newline");
         expect_closed(&mut client);
-        let (heard, counted) = daemon.drain_and_count();
-        assert_eq!(heard, [Heard::HandedOverAll]);
-        assert_eq!(counted, ["tcp.connects{} 1", "tcp.disconnects{} 1"]);
+        daemon.ends_having_counted(&["tcp.connects{} 1", "tcp.disconnects{} 1"]);
     }
 }
 
@@ -111,17 +109,12 @@ fn a_silent_connection_is_closed_and_its_half_line_counted() {
     client.write_all(b"a:1|c\nb:").expect("the daemon reads");
     expect_closed(&mut client);
     assert_eq!(daemon.hears(), Heard::took("a:1|c"));
-    let (heard, counted) = daemon.drain_and_count();
-    assert_eq!(heard, [Heard::HandedOverAll]);
-    assert_eq!(
-        counted,
-        [
-            "packet.error_total{packet_type:unknown,reason:incomplete} 1",
-            "tcp.connects{} 1",
-            "tcp.disconnects{} 1",
-            "tcp.idle_timeouts_total{} 1",
-        ]
-    );
+    daemon.ends_having_counted(&[
+        "packet.error_total{packet_type:unknown,reason:incomplete} 1",
+        "tcp.connects{} 1",
+        "tcp.disconnects{} 1",
+        "tcp.idle_timeouts_total{} 1",
+    ]);
 }
 
 /// Runs `test`, whose name is given, again in a child that may open few descriptors.

@@ -196,6 +196,14 @@ impl Daemon {
         (heard, counted(&telemetry))
     }
 
+    /// Drains; nothing more is taken meanwhile, and this is what was counted.
+    #[track_caller]
+    pub(crate) fn ends_having_counted(self, counts: &[&str]) {
+        let (heard, counted) = self.drain_and_count();
+        assert_eq!(heard, [Heard::HandedOverAll]);
+        assert_eq!(counted, counts);
+    }
+
     /// What has been counted until now.
     pub(crate) fn counted(&self) -> Vec<String> {
         counted(&self.telemetry)

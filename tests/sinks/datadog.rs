@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use veneur::config::settings::DatadogSettings;
 use veneur::config::{BaseUrl, Secret};
 use veneur::model::{
-    AlertType, Event, FlushBatch, Interval, MetricKey, MetricKind, Origin, Point, PointKind,
-    Priority, Scope, ServiceCheck, ServiceStatus, Suffix, Suffixes, TagSet, UnixSeconds,
+    AlertType, Event, FlushBatch, Interval, MetricKey, MetricKind, Point, PointKind, Priority,
+    Scope, ServiceCheck, ServiceStatus, Suffix, Suffixes, TagSet, UnixSeconds,
 };
 use veneur::sinks::datadog::Datadog;
 use veneur::sinks::{Delivered, MetricSink, Node, Reason, SinkTask, Tally};
@@ -112,23 +112,13 @@ fn mixed() -> FlushBatch {
         ],
         checks: vec![
             ServiceCheck {
-                name: "db".into(),
-                status: ServiceStatus::Warning,
                 timestamp: Some(UnixSeconds(1_500_000_002)),
                 hostname: Some("dbh".into()),
                 message: Some("slow".into()),
                 tags: vec!["c:d".into()],
-                origin: Origin::default(),
+                ..ServiceCheck::new("db", ServiceStatus::Warning)
             },
-            ServiceCheck {
-                name: "svc".into(),
-                status: ServiceStatus::Ok,
-                timestamp: None,
-                hostname: None,
-                message: None,
-                tags: Vec::new(),
-                origin: Origin::default(),
-            },
+            ServiceCheck::new("svc", ServiceStatus::Ok),
         ],
         ..gauges(0)
     }

@@ -50,15 +50,7 @@ mod tests {
     use Reason::{BadServiceCheck, BadStatus, EmptyName};
 
     fn plain() -> ServiceCheck {
-        ServiceCheck {
-            name: "db.up".into(),
-            status: ServiceStatus::Ok,
-            timestamp: None,
-            hostname: None,
-            message: None,
-            tags: Vec::new(),
-            origin: Origin::default(),
-        }
+        ServiceCheck::new("db.up", ServiceStatus::Ok)
     }
 
     #[test]
@@ -67,10 +59,7 @@ mod tests {
         for (line, check) in [
             ("_sc|db.up|0", plain()),
             ("_sc|db.up|0||x:1|", plain()),
-            (
-                "_sc|db up|1",
-                ServiceCheck { name: "db up".into(), status: ServiceStatus::Warning, ..plain() },
-            ),
+            ("_sc|db up|1", ServiceCheck::new("db up", ServiceStatus::Warning)),
             ("_sc|db.up|2", ServiceCheck { status: ServiceStatus::Critical, ..plain() }),
             ("_sc|db.up|3", ServiceCheck { status: ServiceStatus::Unknown, ..plain() }),
             ("_sc|db.up|0|d:6|d:1.5", ServiceCheck { timestamp: Some(UnixSeconds(6)), ..plain() }),

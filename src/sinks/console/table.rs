@@ -275,9 +275,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::{
-        AlertType, Interval, MetricKey, MetricKind, Origin, Point, Scope, Suffix, TagSet,
-    };
+    use crate::model::{AlertType, Interval, MetricKey, MetricKind, Point, Scope, Suffix, TagSet};
 
     const AT: UnixSeconds = UnixSeconds(1_700_000_000);
 
@@ -324,13 +322,8 @@ mod tests {
             ..Event::default()
         });
         batch.checks.push(ServiceCheck {
-            name: "db.up".into(),
-            status: ServiceStatus::Critical,
-            timestamp: None,
-            hostname: None,
             message: Some("timeout".into()),
-            tags: Vec::new(),
-            origin: Origin::default(),
+            ..ServiceCheck::new("db.up", ServiceStatus::Critical)
         });
         let node = Node { host: Some("testhost".into()), tags: vec!["env:test".into()] };
         let table = render(&batch, &Options { node, show_own: false });

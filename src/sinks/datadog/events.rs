@@ -120,7 +120,7 @@ fn non_empty(text: Option<&str>) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{AlertType, Interval, Origin, Priority, ServiceStatus, UnixSeconds};
+    use crate::model::{AlertType, Interval, Priority, ServiceStatus, UnixSeconds};
 
     const SOME_TIME: UnixSeconds = UnixSeconds(1_500_000_000);
 
@@ -139,29 +139,16 @@ mod tests {
         Node { host: Some("testhost".into()), tags: vec!["env:test".into()] }
     }
 
-    fn check(name: &str) -> ServiceCheck {
-        ServiceCheck {
-            name: name.into(),
-            status: ServiceStatus::Ok,
-            timestamp: None,
-            hostname: None,
-            message: None,
-            tags: Vec::new(),
-            origin: Origin::default(),
-        }
-    }
-
     #[test]
     fn checks_are_written_as_veneur_writes_them() {
         let full = ServiceCheck {
-            status: ServiceStatus::Warning,
             timestamp: Some(SOME_TIME),
             hostname: Some("dbh".into()),
             message: Some("slow".into()),
             tags: vec!["c:d".into()],
-            ..check("db")
+            ..ServiceCheck::new("db", ServiceStatus::Warning)
         };
-        let batch = batch(Vec::new(), vec![full, check("svc")]);
+        let batch = batch(Vec::new(), vec![full, ServiceCheck::new("svc", ServiceStatus::Ok)]);
         for (node, items, text) in [
             (
                 node(),
