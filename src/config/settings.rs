@@ -115,7 +115,7 @@ pub struct ImportSettings {
     pub max_body_bytes: NonZeroUsize,
     /// Largest body after decompression.
     pub max_plain_bytes: NonZeroUsize,
-    /// Bodies read and merged at once; others wait for their turn.
+    /// Bodies of the longest kind in memory at once, and bodies decoded at once; others wait.
     pub in_flight: NonZeroUsize,
     /// One body may take this long, waiting for its turn included.
     pub timeout: Duration,

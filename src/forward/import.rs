@@ -2,15 +2,17 @@
 //! service of Veneur 14.
 //!
 //! ```text
-//! token, headers ─► turn ─► read ─► decompress ─► decode and check ─► once ─► shards ─► answer
-//!  on the runtime, bounded in bytes ┘ └─────────── on the blocking pool ───────────┘
+//! token, headers ─► room ─► read ─► turn ─► decompress ─► decode, check ─► once ─► shards ─► answer
+//!   └──────── on the runtime ────────┘       └────────── on the blocking pool ─────────┘
 //! ```
 //!
 //! - All of a body or nothing: it is decoded and checked before anything is merged, and the
-//!   answer says yes only when the shards have it. Nothing else can make it count twice: a
-//!   batch that comes again, by its identity, is answered yes and not merged.
-//! - Memory is bounded: `in_flight` bodies are held at once, each limited in bytes as received,
-//!   in bytes decompressed and in entries. Others wait for their turn, unread.
+//!   answer is yes only when the shards have it. A batch that is sent again is known by its
+//!   identity, answered with yes and not merged.
+//! - Memory is bounded. There is room for `in_flight` bodies of the longest kind as received,
+//!   or for more that are shorter, so that a whole fleet may send at the same second; the
+//!   others wait unread. `in_flight` of them at a time have a turn to be decompressed, which
+//!   is limited in bytes again, and decoded, which is limited in entries.
 //! - Time is bounded: one that has not begun to be merged after `timeout` is refused, and may
 //!   come again. One that has begun is carried through.
 //!
@@ -23,12 +25,12 @@ mod plain;
 mod refusal;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout_at;
 use tracing::warn;
@@ -49,17 +51,23 @@ pub struct Import(Arc<Inside>);
 struct Inside {
     importer: Importer,
     once: Once,
+    /// A permit for each [`UNIT`] of bodies as received.
+    room: Arc<Semaphore>,
+    /// A permit for each body being decompressed, decoded and merged.
     turns: Arc<Semaphore>,
     settings: ImportSettings,
     telemetry: Telemetry,
 }
 
-/// The right to hold a body in memory.
-struct Turn {
-    _permit: OwnedSemaphorePermit,
+/// Bytes that bodies as received are counted in.
+const UNIT: usize = 1024;
+
+/// The right to read a body.
+struct Room {
     began: Instant,
     /// Until then merging must have begun.
     deadline: Instant,
+    _permit: OwnedSemaphorePermit,
 }
 
 /// What a body is.
@@ -93,9 +101,16 @@ struct Received {
 impl Import {
     /// Hands what comes in to `importer`.
     pub fn new(importer: Importer, settings: &ImportSettings, telemetry: Telemetry) -> Import {
-        let turns = Arc::new(Semaphore::new(settings.in_flight.get()));
-        let (once, settings) = (Once::default(), settings.clone());
-        Import(Arc::new(Inside { importer, once, turns, settings, telemetry }))
+        let in_flight = settings.in_flight.get();
+        let room = in_flight.saturating_mul(settings.max_body_bytes.get().div_ceil(UNIT));
+        Import(Arc::new(Inside {
+            importer,
+            once: Once::default(),
+            room: Arc::new(Semaphore::new(room.min(Semaphore::MAX_PERMITS))),
+            turns: Arc::new(Semaphore::new(in_flight)),
+            settings: settings.clone(),
+            telemetry,
+        }))
     }
 
     /// The page `POST /import`.
@@ -106,6 +121,7 @@ impl Import {
     /// Refuses what has not begun to be merged, waits for the rest, and lets go of the workers:
     /// what was answered with yes is in their next flush. Blocks its thread.
     pub fn close(&self) {
+        self.0.room.close();
         self.0.turns.close();
         self.0.importer.close();
     }
@@ -121,27 +137,34 @@ impl Import {
         if is_equal(shown, token.reveal().as_bytes()) { Ok(()) } else { Err(Refusal::Token) }
     }
 
-    /// Waits for a turn, for as long as a body may take.
-    async fn turn(&self) -> Result<Turn, Refusal> {
-        self.turn_within(self.0.settings.timeout).await
-    }
-
-    async fn turn_within(&self, patience: Duration) -> Result<Turn, Refusal> {
+    /// Waits for room for a body, if need be for as long as a body may take. One whose length
+    /// is not announced needs as much as the longest.
+    async fn room(&self, announced: Option<u64>) -> Result<Room, Refusal> {
         let began = Instant::now();
-        let deadline = began + patience;
-        let permit = Arc::clone(&self.0.turns).acquire_owned();
-        match timeout_at(deadline.into(), permit).await {
-            Ok(Ok(permit)) => Ok(Turn { _permit: permit, began, deadline }),
-            Ok(Err(_closed)) => Err(NotImported::Closed.into()),
-            Err(_elapsed) => Err(Refusal::Crowded),
-        }
+        let deadline = began + self.0.settings.timeout;
+        let most = self.0.settings.max_body_bytes.get();
+        let length = match announced.map(usize::try_from) {
+            Some(Ok(length)) if length <= most => length,
+            Some(_) => return Err(Refusal::TooLong(most)),
+            None => most,
+        };
+        // The most is a gigabyte, which fits.
+        let units = u32::try_from(length.div_ceil(UNIT)).unwrap_or(u32::MAX);
+        let permit = Arc::clone(&self.0.room).acquire_many_owned(units);
+        let permit = wait(deadline, permit).await?;
+        Ok(Room { began, deadline, _permit: permit })
     }
 
-    /// Decodes a body and merges it, all or nothing. The turn is held until that is done, even
-    /// if nobody waits for it any more.
-    async fn take(&self, turn: Turn, received: Received) -> Result<(), Refusal> {
+    /// Decodes a body and merges it, all or nothing. Its room and turn are held until that is
+    /// done, even if nobody waits for it any more.
+    async fn take(&self, room: Room, received: Received) -> Result<(), Refusal> {
+        let turn = wait(room.deadline, Arc::clone(&self.0.turns).acquire_owned()).await?;
         let inside = Arc::clone(&self.0);
-        let taken = spawn_blocking(move || inside.take(&turn, received));
+        let taken = spawn_blocking(move || {
+            let taken = inside.take(&room, received);
+            drop((turn, room));
+            taken
+        });
         taken.await.unwrap_or(Err(Refusal::Failed))
     }
 
@@ -154,7 +177,7 @@ impl Import {
 }
 
 impl Inside {
-    fn take(&self, turn: &Turn, received: Received) -> Result<(), Refusal> {
+    fn take(&self, room: &Room, received: Received) -> Result<(), Refusal> {
         let Received { bytes, encoding, format, id, tag } = received;
         self.telemetry.histogram(names::IMPORT_BYTES, "", bytes.len() as f64);
         let ImportSettings { max_plain_bytes, max_entries_per_body, .. } = self.settings;
@@ -163,8 +186,8 @@ impl Inside {
         let Imported { entries, set_precision } = format.decode(&plain, limits)?;
         drop(plain);
         let part = format!("part:request,encoding:{tag}");
-        self.telemetry.duration(names::IMPORT_RESPONSE_DURATION_NS, &part, turn.began.elapsed());
-        self.merge(entries, id, turn.deadline)?;
+        self.telemetry.duration(names::IMPORT_RESPONSE_DURATION_NS, &part, room.began.elapsed());
+        self.merge(entries, id, room.deadline)?;
         if set_precision > 0 {
             self.count_cause("set_precision", set_precision);
         }
@@ -201,6 +224,18 @@ impl Inside {
 
     fn count_cause(&self, cause: &str, n: u64) {
         self.telemetry.count(names::IMPORT_REQUEST_ERROR_TOTAL, &format!("cause:{cause}"), n);
+    }
+}
+
+/// Waits for a permit, but not beyond `deadline`.
+async fn wait(
+    deadline: Instant,
+    permit: impl Future<Output = Result<OwnedSemaphorePermit, AcquireError>>,
+) -> Result<OwnedSemaphorePermit, Refusal> {
+    match timeout_at(deadline.into(), permit).await {
+        Ok(Ok(permit)) => Ok(permit),
+        Ok(Err(_closed)) => Err(NotImported::Closed.into()),
+        Err(_elapsed) => Err(Refusal::Crowded),
     }
 }
 

@@ -137,7 +137,7 @@ async fn a_list_is_merged_before_the_answer() {
 async fn a_bad_list_is_refused_with_a_reason_and_nothing_of_it_is_merged() {
     let node = Node::start(
         Role::Global,
-        &settings("max_plain_bytes: 1000, max_entries_per_body: 5, token: s3cret"),
+        &settings("max_body_bytes: 1000, max_entries_per_body: 5, token: s3cret"),
     )
     .await;
     let token = ("authorization", "Bearer s3cret");
@@ -187,7 +187,7 @@ async fn a_batch_is_merged_once_however_often_it_comes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_is_a_batch_is_merged_whole_or_not_at_all() {
-    let node = Node::start(Role::Global, &settings("max_plain_bytes: 1000")).await;
+    let node = Node::start(Role::Global, &settings("max_body_bytes: 1000")).await;
     let good: Vec<_> = ["a", "b", "c"].map(|name| metric(name, 1.0)).into();
     let bad = [good.clone(), vec![b"\xff".to_vec()]].concat();
     let refused = send_each(node.grpc, &[("x-veneur-batch", "00000000000000aa/1/0")], bad).await;

@@ -193,12 +193,13 @@ async fn a_batch_is_merged_once_however_often_it_comes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_comes_too_slowly_is_given_up() {
-    let node = Node::start(Role::Global, &settings("in_flight: 1, timeout: 100ms")).await;
-    let mut slow = send_head(node.http, "Content-Length: 100\r\n");
+    let limits = settings("in_flight: 1, max_body_bytes: 1024, timeout: 100ms");
+    let node = Node::start(Role::Global, &limits).await;
+    let mut slow = send_head(node.http, "Content-Length: 1000\r\n");
     slow.write_all(b"[").expect("connected");
     let given_up = answer(slow);
     assert_eq!((given_up.status, node.refused("timeout")), (408, 1), "{given_up:?}");
-    assert_eq!(post(node.http, "", JSON).status, 202, "and its turn is free again");
+    assert_eq!(post(node.http, "", JSON).status, 202, "and its room is free again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,11 +2,13 @@
 
 #[path = "../support/authority.rs"]
 mod authority;
+mod chain;
 mod conformance;
 mod forward;
 mod front;
 mod grpc;
 mod http;
+mod order;
 mod support;
 mod tls;
 mod veneur14;

@@ -44,7 +44,7 @@ use self::codec::Raw;
 use self::group::Group;
 use super::plain::Encoding;
 use super::refusal::Refusal;
-use super::{Format, Import, Received, identity};
+use super::{Format, Import, Received, identity, wait};
 use crate::forward::identity::{BATCH_HEADER, BatchId};
 use crate::telemetry::names;
 
@@ -55,7 +55,7 @@ const MAX_ENTRY_HEAD_BYTES: usize = 11;
 /// The longest message of a stream, which is one metric: what gRPC takes by default.
 const MAX_METRIC_BYTES: usize = 4 << 20;
 
-/// How long a group waits for memory and workers: as long as it takes.
+/// How long a group waits for its turn and for the workers: as long as it takes.
 const PATIENCE: Duration = Duration::from_secs(365 * 86_400);
 
 /// The service. `draining` turns true when streams that do not end by themselves must.
@@ -104,9 +104,9 @@ async fn send_metrics_v2(State(calls): State<Calls>, request: Request) -> Respon
 }
 
 impl Calls {
-    /// The longest message, and the longest batch.
+    /// The longest list, in one message or as a stream.
     fn most(&self) -> usize {
-        self.import.0.settings.max_plain_bytes.get()
+        self.import.0.settings.max_body_bytes.get()
     }
 
     /// What is told to the caller; an identity is repeated.
@@ -134,10 +134,10 @@ impl Calls {
         let headers = metadata.as_ref();
         self.import.authorize(headers)?;
         let id = identity(headers)?;
-        let turn = self.import.turn().await?;
-        let list = timeout_at(turn.deadline.into(), self.only(&mut messages));
+        let room = self.import.room(None).await?;
+        let list = timeout_at(room.deadline.into(), self.only(&mut messages));
         let bytes = list.await.unwrap_or(Err(Refusal::Slow))?;
-        self.import.take(turn, received(bytes, id)).await
+        self.import.take(room, received(bytes, id)).await
     }
 
     /// The one message there is.
@@ -156,10 +156,10 @@ impl Calls {
         self.import.authorize(headers)?;
         match identity(headers)? {
             Some(id) => {
-                let turn = self.import.turn().await?;
-                let list = timeout_at(turn.deadline.into(), self.whole(messages));
+                let room = self.import.room(None).await?;
+                let list = timeout_at(room.deadline.into(), self.whole(messages));
                 let bytes = list.await.unwrap_or(Err(Refusal::Slow))?;
-                self.import.take(turn, received(bytes, Some(id))).await
+                self.import.take(room, received(bytes, Some(id))).await
             }
             None => self.endless(messages).await,
         }
@@ -216,8 +216,9 @@ impl Calls {
         if group.due().is_none() {
             return Ok(());
         }
-        let turn = self.import.turn_within(PATIENCE).await?;
         let inside = Arc::clone(&self.import.0);
+        let deadline = Instant::now() + PATIENCE;
+        let turn = wait(deadline, Arc::clone(&inside.turns).acquire_owned()).await?;
         let merged = spawn_blocking(move || {
             inside.telemetry.histogram(names::IMPORT_BYTES, "", group.bytes() as f64);
             let (entries, causes) = group.decode();
@@ -225,7 +226,9 @@ impl Calls {
                 inside.count_cause(cause.as_str(), 1);
                 warn!(%cause, "refused a metric of a stream");
             }
-            inside.merge(entries, None, turn.deadline)
+            let merged = inside.merge(entries, None, deadline);
+            drop(turn);
+            merged
         });
         merged.await.unwrap_or(Err(Refusal::Failed))
     }

@@ -64,11 +64,11 @@ async fn post_import(import: &Import, headers: &HeaderMap, body: Body) -> Result
     let id = identity(headers)?;
     let encoding = encoding(headers)?;
     let format = format(headers);
-    let turn = import.turn().await?;
+    let room = import.room(body.size_hint().exact()).await?;
     let read = read(body, import.0.settings.max_body_bytes.get());
-    let bytes = timeout_at(turn.deadline.into(), read).await.unwrap_or(Err(Refusal::Slow))?;
+    let bytes = timeout_at(room.deadline.into(), read).await.unwrap_or(Err(Refusal::Slow))?;
     let tag = encoding.as_str();
-    import.take(turn, Received { bytes, encoding, format, id, tag }).await
+    import.take(room, Received { bytes, encoding, format, id, tag }).await
 }
 
 fn refused(refusal: &Refusal) -> Response {
@@ -99,11 +99,8 @@ fn format(headers: &HeaderMap) -> Format {
     }
 }
 
-/// The whole body, if it has `most` bytes at most; one that is announced as longer is not read.
+/// The whole body, if it has `most` bytes at most.
 async fn read(mut body: Body, most: usize) -> Result<Bytes, Refusal> {
-    if body.size_hint().lower() > most as u64 {
-        return Err(Refusal::TooLong(most));
-    }
     let mut bytes = Vec::new();
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         let frame = frame.map_err(|error| Refusal::Cut(error.to_string()))?;
