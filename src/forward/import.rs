@@ -30,7 +30,7 @@ use std::time::Instant;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use bytes::Bytes;
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, RwLock, Semaphore, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout_at;
 use tracing::warn;
@@ -55,6 +55,10 @@ struct Inside {
     room: Arc<Semaphore>,
     /// A permit for each body being decompressed, decoded and merged.
     turns: Arc<Semaphore>,
+    /// Turns true when nothing more is taken.
+    closing: watch::Sender<bool>,
+    /// Read while a stream is merged that does not end by itself; written once, at the end.
+    streams: RwLock<()>,
     settings: ImportSettings,
     telemetry: Telemetry,
 }
@@ -108,6 +112,8 @@ impl Import {
             once: Once::default(),
             room: Arc::new(Semaphore::new(room.min(Semaphore::MAX_PERMITS))),
             turns: Arc::new(Semaphore::new(in_flight)),
+            closing: watch::Sender::new(false),
+            streams: RwLock::default(),
             settings: settings.clone(),
             telemetry,
         }))
@@ -120,7 +126,12 @@ impl Import {
 
     /// Refuses what has not begun to be merged, waits for the rest, and lets go of the workers:
     /// what was answered with yes is in their next flush. Blocks its thread.
+    ///
+    /// # Panics
+    /// On a thread of the runtime.
     pub fn close(&self) {
+        self.0.closing.send_replace(true);
+        drop(self.0.streams.blocking_write());
         self.0.room.close();
         self.0.turns.close();
         self.0.importer.close();

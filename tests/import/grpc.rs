@@ -243,12 +243,30 @@ async fn a_stream_ends_with_the_node_and_what_came_is_merged() {
         assert!(start.elapsed() < DEADLINE);
         tokio::task::yield_now().await;
     }
-    node.stop();
+    sender.send(metric("b", 2.0)).await.expect("the call is open");
+    let import = node.import.clone();
+    tokio::task::spawn_blocking(move || import.close()).await.expect("closing does not panic");
     call.await.expect("no panic").expect("it is told that it went well");
+    let mut client = HealthClient::new(connect(node.grpc).await);
+    let request = || HealthCheckRequest { service: "forwardrpc.Forward".to_owned() };
+    let mut health = client.watch(request()).await.expect("the service is known").into_inner();
+    let told = async {
+        while let Some(status) = health.message().await.expect("it is connected") {
+            if status.status().as_str_name() == "NOT_SERVING" {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, told).await.expect("whoever checks is told");
+    let (_sender, refused) = stream(node.grpc, &[]).await;
+    let status = refused.await.expect("no panic").expect_err("nothing more is taken");
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    drop(health);
+    node.stop();
     for server in node.servers.drain(..) {
         server.await.expect("the server ends");
     }
-    assert_eq!(node.points(), points([("a#", 1.0)]));
+    assert_eq!(node.points().get("a#"), Some(&1.0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

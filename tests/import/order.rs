@@ -11,13 +11,7 @@ use crate::support::key;
 
 fn entry(kind: MetricKind, value: ImportedValue) -> ImportedEntry {
     let key = key(kind, Scope::GlobalOnly, kind.as_str(), &["a:b"]);
-    ImportedEntry {
-        name: key.name.into(),
-        tags: key.tags,
-        kind: key.kind,
-        scope: key.scope,
-        value,
-    }
+    ImportedEntry { name: key.name.into(), tags: key.tags, kind: key.kind, scope: key.scope, value }
 }
 
 /// What one host forwards of its samples.

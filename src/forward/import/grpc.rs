@@ -31,7 +31,6 @@ use axum::response::Response;
 use axum::routing::post;
 use bytes::Bytes;
 use prost::encoding::{WireType, encode_key, encode_varint};
-use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout_at;
 use tonic::metadata::MetadataMap;
@@ -46,6 +45,7 @@ use super::plain::Encoding;
 use super::refusal::Refusal;
 use super::{Format, Import, Received, identity, wait};
 use crate::forward::identity::{BATCH_HEADER, BatchId};
+use crate::pipeline::NotImported;
 use crate::telemetry::names;
 
 pub use serve::{GrpcLimits, serve};
@@ -58,9 +58,9 @@ const MAX_METRIC_BYTES: usize = 4 << 20;
 /// How long a group waits for its turn and for the workers: as long as it takes.
 const PATIENCE: Duration = Duration::from_secs(365 * 86_400);
 
-/// The service. `draining` turns true when streams that do not end by themselves must.
-fn router(import: &Import, draining: watch::Receiver<bool>) -> Router {
-    let calls = Calls { import: import.clone(), draining };
+/// The service.
+fn router(import: Import) -> Router {
+    let calls = Calls { import };
     Router::new()
         .route("/forwardrpc.Forward/SendMetrics", post(send_metrics))
         .route("/forwardrpc.Forward/SendMetricsV2", post(send_metrics_v2))
@@ -71,7 +71,6 @@ fn router(import: &Import, draining: watch::Receiver<bool>) -> Router {
 #[derive(Clone)]
 struct Calls {
     import: Import,
-    draining: watch::Receiver<bool>,
 }
 
 type Messages = Streaming<Bytes>;
@@ -182,13 +181,17 @@ impl Calls {
     /// A stream that is merged while it goes on. When this node is about to end, so does the
     /// stream: its sender learns that it must go elsewhere.
     async fn endless(&self, mut messages: Messages) -> Result<(), Refusal> {
-        let mut draining = self.draining.clone();
+        let _until_all_is_merged = self.import.0.streams.read().await;
+        let mut closing = self.import.0.closing.subscribe();
+        if *closing.borrow() {
+            return Err(NotImported::Closed.into());
+        }
         let mut group = Group::default();
         let end = loop {
             let next = async {
                 tokio::select! {
                     metric = self.next(&mut messages) => metric,
-                    _ = draining.wait_for(|is_draining| *is_draining) => Ok(None),
+                    _ = closing.wait_for(|is_closing| *is_closing) => Ok(None),
                 }
             };
             // `None` is time to merge.

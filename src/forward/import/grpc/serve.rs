@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 use tower::ServiceExt;
 
 use super::reflection::{self, SERVICE};
@@ -74,7 +75,9 @@ pub async fn serve<L: Listener>(
     let (drain, draining) = watch::channel(false);
     let (pages, health) = reflection::services();
     health.set_service_status(SERVICE, ServingStatus::Serving).await;
-    let router = router(&import, draining.clone()).merge(pages);
+    let mut closing = import.0.closing.subscribe();
+    let mut is_serving = true;
+    let router = router(import).merge(pages);
     let house = House { router, limits: limits.clone() };
     let count_closed = |reason: &str, n| {
         telemetry.count(names::GRPC_CONNECTIONS_CLOSED_TOTAL, &format!("reason:{reason}"), n);
@@ -84,6 +87,10 @@ pub async fn serve<L: Listener>(
     loop {
         tokio::select! {
             () = &mut stop => break,
+            Ok(()) = closing.changed(), if is_serving => {
+                is_serving = false;
+                say_goodbye(&health).await;
+            }
             Some(_ended) = connections.join_next() => {}
             (stream, _peer) = listener.accept() => {
                 if connections.len() < limits.max_connections {
@@ -95,14 +102,19 @@ pub async fn serve<L: Listener>(
         }
     }
     drop(listener);
-    health.set_service_status("", ServingStatus::NotServing).await;
-    health.set_service_status(SERVICE, ServingStatus::NotServing).await;
+    say_goodbye(&health).await;
     drain.send_replace(true);
     let ended = async { while connections.join_next().await.is_some() {} };
     if timeout(limits.drain, ended).await.is_err() {
         count_closed("drain", connections.len() as u64);
         connections.shutdown().await;
     }
+}
+
+/// Tells whoever checks our health to go elsewhere.
+async fn say_goodbye(health: &HealthReporter) {
+    health.set_service_status("", ServingStatus::NotServing).await;
+    health.set_service_status(SERVICE, ServingStatus::NotServing).await;
 }
 
 /// What all connections share.
