@@ -69,11 +69,12 @@ fn run(loaded: Loaded, arguments: DaemonArguments) -> Result<(), Box<dyn Error>>
     let reporter = sentry::start(settings.sentry_dsn.as_ref(), hostname, &telemetry)?;
     let logs = logging::init(settings.debug, reporter.as_ref().map(Reporter::errors))?;
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    let ended = Server::build(loaded, telemetry, logs)
+    let ended = Server::build(loaded, telemetry, logs.clone())
         .and_then(|server| server.run(Box::new(move || load(&arguments))));
     if let Some(reporter) = reporter {
         reporter.flush();
     }
+    logs.flush(logging::AT_THE_END);
     Ok(ended?)
 }
 

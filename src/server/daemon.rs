@@ -23,7 +23,7 @@ use crate::model::Phase;
 use crate::pipeline::flush::FlushHandle;
 use crate::pipeline::{Collector, Flusher, Importer, Intake, IntakeCounts, Router, Workers};
 use crate::telemetry::Telemetry;
-use crate::telemetry::logging::Logs;
+use crate::telemetry::logging::{AT_THE_END, Logs};
 
 /// Readers get this long to read their sockets empty, whatever the interval.
 const MIN_DRAIN: Duration = Duration::from_secs(1);
@@ -106,7 +106,9 @@ impl Daemon {
         let flush = flusher.start(delivery)?;
         let watchdog = settings
             .flush_watchdog_missed_flushes
-            .map(|missed| watchdog::start(flush.completed(), settings.interval, missed))
+            .map(|missed| {
+                watchdog::start(flush.completed(), settings.interval, missed, logs.clone())
+            })
             .transpose()?;
 
         let importer = Importer::new(workers.inboxes());
@@ -192,12 +194,14 @@ impl Daemon {
         self.phase.send_replace(Phase::Draining);
         info!(why, "draining");
         let asked_at = Instant::now();
+        let logs = self.logs.clone();
         tokio::spawn(async move {
             loop {
                 match signals.next().await {
                     Asked::End(signal) if asked_at.elapsed() > ONE_SIGNAL => {
                         let message = "a second signal: exiting, what is not delivered is lost";
                         error!(signal, "{message}");
+                        logs.flush(AT_THE_END);
                         std::process::exit(1);
                     }
                     Asked::End(_) | Asked::Reload => {}

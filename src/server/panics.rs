@@ -2,19 +2,29 @@
 
 use std::panic;
 use std::thread;
+use std::time::Duration;
 
 /// Beginnings of the names of threads the daemon cannot do without.
 const ESSENTIAL: [&str; 4] = ["reader-", "stream-", "worker-", "flush"];
+
+/// How long an essential panic waits for its message to be printed.
+const PRINT_WITHIN: Duration = Duration::from_secs(1);
 
 /// From now on a panic in an essential thread is printed and ends the process. One in a task
 /// (a sink, a request) is that task's, and counted by whoever waits for it.
 pub fn end_process() {
     let print = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
-        print(panic);
-        if is_essential(thread::current().name().unwrap_or_default()) {
-            std::process::abort();
+        if !is_essential(thread::current().name().unwrap_or_default()) {
+            return print(panic);
         }
+        // Nobody may be reading what is printed, and then printing waits for ever.
+        thread::spawn(|| {
+            thread::sleep(PRINT_WITHIN);
+            std::process::abort();
+        });
+        print(panic);
+        std::process::abort();
     }));
 }
 

@@ -11,6 +11,7 @@ use std::thread;
 use tracing::error;
 
 use crate::model::Interval;
+use crate::telemetry::logging::{AT_THE_END, Logs};
 
 /// Counts intervals in which no flush was completed.
 #[derive(Debug)]
@@ -42,6 +43,7 @@ pub(super) fn start(
     completed: Arc<AtomicU64>,
     period: Interval,
     missed: NonZeroU32,
+    logs: Logs,
 ) -> io::Result<Watchdog> {
     let (alive, stopped) = sync_channel::<()>(0);
     let mut watch = Watch { limit: missed.get(), last: 0, missed: 0 };
@@ -52,6 +54,7 @@ pub(super) fn start(
             wait = period.length();
             if watch.is_overdue(completed.load(Ordering::Relaxed)) {
                 error!(intervals = missed, "no flush was completed for too long: aborting");
+                logs.flush(AT_THE_END);
                 std::process::abort();
             }
         }

@@ -254,7 +254,8 @@ metrics! {
     GRPC_CONNECTIONS_CLOSED_TOTAL = "grpc.connections_closed_total", Counter, One;
     /// Datagrams of own telemetry that did not get to `stats_address` (`reason`).
     STATS_DROPPED_TOTAL = "stats.dropped_total", Counter, One;
-    /// Log lines left out because their call site said too much.
+    /// Log lines left out (`reason` repeated: their call site said too much; unread: standard
+    /// error takes no more).
     LOG_LEFT_OUT_TOTAL = "log.left_out_total", Counter, One;
     /// Errors not reported to Sentry because their call site reported too many.
     SENTRY_LEFT_OUT_TOTAL = "sentry.left_out_total", Counter, One;
