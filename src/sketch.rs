@@ -11,12 +11,16 @@
 //! | size | at most 214 centroids of 16 bytes | 5 to 11 bytes a member, at most 16 KiB |
 //! | merging | any order, within the same error | any order, the same bits |
 //!
+//! [`LegacySet`] only writes: it is for an upstream Veneur 1.1.0, which reads no other sets.
+//!
 //! Nothing here does I/O or reads a clock; both are our own code because no crate takes
 //! weights, keeps min and max, exports its parts and speaks Veneur's bytes.
 
 pub mod cardinality;
 pub mod digest;
+pub mod legacy_set;
 pub mod metro;
 
 pub use cardinality::{Cardinality, CardinalityError, member_hash};
 pub use digest::{Centroid, Digest, DigestError, Mode, Parts};
+pub use legacy_set::LegacySet;

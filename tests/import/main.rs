@@ -8,6 +8,9 @@ mod forward;
 mod front;
 mod grpc;
 mod http;
+#[path = "../support/legacy_set.rs"]
+mod legacy_set;
+mod legacy_sets;
 mod order;
 mod support;
 mod tls;

@@ -1,17 +1,20 @@
-//! The part of Go's gob format that carries digests, and v1.1.0's sets as far as their
-//! precision.
+//! The part of Go's gob format that carries digests, and v1.1.0's sets: read as far as their
+//! precision, written in full.
 //!
 //! A stream is a row of messages; one defines a type or carries a value. The numbers of
 //! types are the sender's choice, so the definitions are followed and nothing is assumed
 //! about them; struct fields are found by name, others are skipped.
 //!
 //! A digest is four values: centroids, compression, minimum, maximum; Veneur v14 and we add
-//! Σ weight / value. Source: documentation of Go's `encoding/gob`; Veneur's
-//! `tdigest/merging_digest.go`, `GobEncode`.
+//! Σ weight / value. A set is four values: registers, their number, precision, whether it is
+//! sparse; if so, four more: new keys, and of the list of the others number, bytes and last.
+//! Source: documentation of Go's `encoding/gob`; Veneur's `tdigest/merging_digest.go`,
+//! `GobEncode`; the same of `hyperloglog.HyperLogLogPlus`.
 
 mod types;
 mod wire;
 
+use crate::sketch::legacy_set::{self, Encoded, LegacySet};
 use crate::sketch::{Centroid, Digest, Parts};
 
 use types::{TypeId, Types};
@@ -105,6 +108,53 @@ pub fn write_digest(parts: &Parts) -> Vec<u8> {
         push_message(&mut stream, &message);
     }
     stream
+}
+
+/// Defines `set`, a map from unsigned integers to booleans, as type 68, and has an empty one
+/// follow: as v1.1.0 captured itself.
+const NO_NEW_KEYS: &[u8] = b"\
+    \x13\xff\x87\x04\x01\x01\x03set\x01\xff\x88\x00\x01\x06\x01\x02\x00\x00\
+    \x04\xff\x88\x00\x00";
+
+/// Writes a set as v1.1.0 does, with all its keys in the list.
+pub fn write_legacy_set(set: &mut LegacySet) -> Vec<u8> {
+    let encoded = set.encode();
+    let (registers, is_sparse): (&[u8], _) = match &encoded {
+        Encoded::Sparse { .. } => (&[], true),
+        Encoded::Dense(registers) => (registers, false),
+    };
+    let mut stream = Vec::with_capacity(64 + registers.len());
+    push_bytes(&mut stream, registers);
+    push_number(&mut stream, TypeId::UINT, legacy_set::REGISTERS as u64);
+    push_number(&mut stream, TypeId::UINT, legacy_set::PRECISION.into());
+    push_number(&mut stream, TypeId::BOOL, is_sparse.into());
+    if let Encoded::Sparse { count, list, last } = &encoded {
+        stream.extend_from_slice(NO_NEW_KEYS);
+        push_number(&mut stream, TypeId::UINT, *count as u64);
+        push_bytes(&mut stream, list);
+        push_number(&mut stream, TypeId::UINT, u64::from(*last));
+    }
+    stream
+}
+
+/// Appends a value of a type whose number is small and known beforehand.
+fn push_number(stream: &mut Vec<u8>, id: TypeId, value: u64) {
+    let mut message = begin(id);
+    push_uint(&mut message, value);
+    push_message(stream, &message);
+}
+
+fn push_bytes(stream: &mut Vec<u8>, bytes: &[u8]) {
+    let mut message = begin(TypeId::BYTES);
+    message.reserve(bytes.len() + 9);
+    push_uint(&mut message, bytes.len() as u64);
+    message.extend_from_slice(bytes);
+    push_message(stream, &message);
+}
+
+/// The number of a type, and the zero that goes before a value that is no struct.
+fn begin(id: TypeId) -> Vec<u8> {
+    vec![(id.0 << 1) as u8, 0]
 }
 
 /// What is left of a stream, and the types it has defined so far.

@@ -2,7 +2,7 @@
 //!
 //! `value` is base64 of: for a counter 8 bytes of a signed integer, for a gauge (v14) 8 of a
 //! double, both little-endian; for a histogram or timer a [`gob`] digest; for a set v14's
-//! sketch, or v1.1.0's, which cannot be merged. Scopes do not travel: a counter or gauge is
+//! sketch, or v1.1.0's, which cannot be merged and is only written. Scopes do not travel: a counter or gauge is
 //! there because it is global, the rest is mixed.
 //!
 //! Read by the rules of Go's `encoding/json`: member names in any case, unknown ones ignored,
@@ -22,7 +22,7 @@ use super::{
     finite, gob,
 };
 use crate::model::{MetricKey, MetricKind, Scope};
-use crate::sketch::{Cardinality, CardinalityError, Digest};
+use crate::sketch::{Cardinality, CardinalityError, Digest, LegacySet};
 
 /// Reads a body.
 ///
@@ -86,7 +86,6 @@ impl Body {
 /// Appends one entry of the array. Counters are rounded to whole numbers, scopes are lost,
 /// distributions become histograms.
 pub fn write_entry(out: &mut Vec<u8>, key: &MetricKey, value: &mut ImportedValue) {
-    let tags: Vec<&str> = key.tags.iter().collect();
     let kind = match key.kind {
         MetricKind::Counter => "counter",
         MetricKind::Gauge => "gauge",
@@ -101,11 +100,20 @@ pub fn write_entry(out: &mut Vec<u8>, key: &MetricKey, value: &mut ImportedValue
         ImportedValue::Digest(digest) => gob::write_digest(&digest.to_parts()),
         ImportedValue::Set(set) => set.to_bytes(),
     };
+    write(out, key, kind, value);
+}
+
+/// Appends a set in the form of v1.1.0, which reads no other.
+pub fn write_legacy_set(out: &mut Vec<u8>, key: &MetricKey, set: &mut LegacySet) {
+    write(out, key, "set", gob::write_legacy_set(set));
+}
+
+fn write(out: &mut Vec<u8>, key: &MetricKey, kind: &'static str, value: Vec<u8>) {
     let entry = WrittenEntry {
         name: &key.name,
         kind,
         tagstring: key.tags.as_str(),
-        tags,
+        tags: key.tags.iter().collect(),
         value: STANDARD.encode(value),
     };
     serde_json::to_writer(out, &entry).expect("strings are written to memory");

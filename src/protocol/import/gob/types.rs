@@ -15,7 +15,7 @@ const MAX_FIELDS: usize = 64;
 pub(super) struct TypeId(pub(super) i64);
 
 impl TypeId {
-    const BOOL: TypeId = TypeId(1);
+    pub(super) const BOOL: TypeId = TypeId(1);
     const INT: TypeId = TypeId(2);
     pub(super) const UINT: TypeId = TypeId(3);
     pub(super) const FLOAT: TypeId = TypeId(4);
