@@ -164,6 +164,9 @@ fn upstream_nodes_are_one_address_or_a_list() {
     ] {
         assert_eq!(named(text, variables), (names.to_owned(), format), "{text}");
     }
+    let role = |text| settings(text).role();
+    assert_eq!(role("forward_address: http://g"), Role::Local);
+    assert_eq!(role("forward_address: http://g\nforward_format: json-gob"), Role::LocalToV1);
     assert_eq!(settings("forward_address: ['']\nforward: {token: x}").forward, None);
 }
 

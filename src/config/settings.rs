@@ -35,7 +35,7 @@ pub struct Settings {
     pub http: HttpSettings,
     /// What other nodes may send here, over HTTP and gRPC.
     pub import: ImportSettings,
-    /// Forwarding upstream; set means [`Role::Local`].
+    /// Forwarding upstream; set means a local [`Role`].
     pub forward: Option<ForwardSettings>,
     /// Where own telemetry goes as DogStatsD (`HOST:PORT`, UDP); `None` is into our own pipeline.
     pub stats_address: Option<String>,
@@ -52,9 +52,12 @@ pub struct Settings {
 impl Settings {
     /// What this instance is in the fleet.
     pub fn role(&self) -> Role {
-        match self.forward {
-            Some(_) => Role::Local,
+        match self.forward.as_ref().map(|forward| forward.format) {
             None => Role::Global,
+            Some(ForwardFormat::JsonGob) => Role::LocalToV1,
+            Some(ForwardFormat::Protobuf | ForwardFormat::Grpc | ForwardFormat::GrpcStream) => {
+                Role::Local
+            }
         }
     }
 }
@@ -159,7 +162,7 @@ pub enum ForwardFormat {
     Grpc,
     /// gRPC `forwardrpc.Forward/SendMetricsV2`, a stream: Veneur 14, and our own nodes.
     GrpcStream,
-    /// `POST /import` with JSON whose values are gob, zlib: Veneur 1.1, and our own nodes.
+    /// `POST /import` with JSON whose values are gob, zlib: Veneur 1.1.
     JsonGob,
 }
 

@@ -30,6 +30,9 @@ impl Scope {
 pub enum Role {
     /// Has a forward address: sketches and global values go upstream.
     Local,
+    /// Has one, and forwards in the format of Veneur 1.1.0, which takes no gauges and emits
+    /// no aggregates of what it imports: what it would lose is emitted here.
+    LocalToV1,
     /// Has none: everything is finished here. A standalone node is a global one.
     Global,
 }
@@ -65,15 +68,21 @@ impl Scope {
     pub const fn disposition(self, kind: MetricKind, role: Role) -> Disposition {
         use MetricKind as K;
         let (emit, forward) = match (kind, self, role) {
-            (K::Counter | K::Gauge, Scope::GlobalOnly, Role::Local) => (Emit::Nothing, true),
+            (K::Counter, Scope::GlobalOnly, Role::Local | Role::LocalToV1)
+            | (K::Gauge, Scope::GlobalOnly, Role::Local) => (Emit::Nothing, true),
             (K::Counter | K::Gauge, _, _) => (Emit::Value, false),
-            (K::Set, Scope::Mixed | Scope::GlobalOnly, Role::Local) => (Emit::Nothing, true),
+            (K::Set, Scope::Mixed | Scope::GlobalOnly, Role::Local | Role::LocalToV1) => {
+                (Emit::Nothing, true)
+            }
             (K::Set, _, _) => (Emit::Value, false),
             (K::Histogram | K::Timer | K::Distribution, Scope::LocalOnly, _)
             | (K::Histogram | K::Timer | K::Distribution, _, Role::Global) => {
                 (Emit::AggregatesAndPercentiles, false)
             }
-            (K::Histogram | K::Timer, Scope::Mixed, Role::Local) => (Emit::Aggregates, true),
+            (K::Histogram | K::Timer, Scope::Mixed, Role::Local)
+            | (K::Histogram | K::Timer | K::Distribution, _, Role::LocalToV1) => {
+                (Emit::Aggregates, true)
+            }
             (K::Distribution, Scope::Mixed, Role::Local)
             | (K::Histogram | K::Timer | K::Distribution, Scope::GlobalOnly, Role::Local) => {
                 (Emit::Nothing, true)
@@ -94,6 +103,11 @@ impl Scope {
             (K::Counter | K::Gauge, Scope::LocalOnly, Role::Local) => Scope::Mixed,
             (K::Set | K::Distribution, Scope::GlobalOnly, Role::Local) => Scope::Mixed,
             (_, scope, Role::Local) => scope,
+            (K::Gauge, _, Role::LocalToV1) => Scope::Mixed,
+            (K::Counter, Scope::LocalOnly, Role::LocalToV1) => Scope::Mixed,
+            (K::Counter, scope, Role::LocalToV1) => scope,
+            (_, Scope::GlobalOnly, Role::LocalToV1) => Scope::Mixed,
+            (_, scope, Role::LocalToV1) => scope,
         }
     }
 }
@@ -102,30 +116,39 @@ impl Scope {
 mod tests {
     use super::*;
 
+    const ROLES: [Role; 3] = [Role::Local, Role::LocalToV1, Role::Global];
+
     #[test]
     fn what_happens_to_a_key_at_flush() {
-        use Emit::{Aggregates, AggregatesAndPercentiles as All, Nothing, Value};
+        use Emit::{Aggregates, AggregatesAndPercentiles, Nothing, Value};
         use MetricKind::{Counter, Distribution, Gauge, Histogram, Set, Timer};
         use Scope::{GlobalOnly, LocalOnly, Mixed};
-        /// Kinds, scope, what a local node emits and forwards, what a global one does.
-        type Row = (&'static [MetricKind], Scope, (Emit, bool), (Emit, bool));
-        let table: [Row; 12] = [
-            (&[Counter, Gauge], Mixed, (Value, false), (Value, false)),
-            (&[Counter, Gauge], LocalOnly, (Value, false), (Value, false)),
-            (&[Counter, Gauge], GlobalOnly, (Nothing, true), (Value, false)),
-            (&[Histogram, Timer], Mixed, (Aggregates, true), (All, false)),
-            (&[Histogram, Timer], LocalOnly, (All, false), (All, false)),
-            (&[Histogram, Timer], GlobalOnly, (Nothing, true), (All, false)),
-            (&[Distribution], Mixed, (Nothing, true), (All, false)),
-            (&[Distribution], LocalOnly, (All, false), (All, false)),
-            (&[Distribution], GlobalOnly, (Nothing, true), (All, false)),
-            (&[Set], Mixed, (Nothing, true), (Value, false)),
-            (&[Set], LocalOnly, (Value, false), (Value, false)),
-            (&[Set], GlobalOnly, (Nothing, true), (Value, false)),
+        let value = (Value, false);
+        let (up, aggregates_and_up, all) =
+            ((Nothing, true), (Aggregates, true), (AggregatesAndPercentiles, false));
+        /// Kinds, scope, what a local node emits and forwards, what one below a 1.1.0 does,
+        /// what a global one does.
+        type Row = (&'static [MetricKind], Scope, [(Emit, bool); 3]);
+        let table: [Row; 15] = [
+            (&[Counter], Mixed, [value, value, value]),
+            (&[Counter], LocalOnly, [value, value, value]),
+            (&[Counter], GlobalOnly, [up, up, value]),
+            (&[Gauge], Mixed, [value, value, value]),
+            (&[Gauge], LocalOnly, [value, value, value]),
+            (&[Gauge], GlobalOnly, [up, value, value]),
+            (&[Histogram, Timer], Mixed, [aggregates_and_up, aggregates_and_up, all]),
+            (&[Histogram, Timer], LocalOnly, [all, all, all]),
+            (&[Histogram, Timer], GlobalOnly, [up, aggregates_and_up, all]),
+            (&[Distribution], Mixed, [up, aggregates_and_up, all]),
+            (&[Distribution], LocalOnly, [all, all, all]),
+            (&[Distribution], GlobalOnly, [up, aggregates_and_up, all]),
+            (&[Set], Mixed, [up, up, value]),
+            (&[Set], LocalOnly, [value, value, value]),
+            (&[Set], GlobalOnly, [up, up, value]),
         ];
-        for (kinds, scope, local, global) in table {
+        for (kinds, scope, wanted) in table {
             for &kind in kinds {
-                for (role, (emit, forward)) in [(Role::Local, local), (Role::Global, global)] {
+                for (role, (emit, forward)) in ROLES.into_iter().zip(wanted) {
                     let want = Disposition { emit, forward };
                     assert_eq!(scope.disposition(kind, role), want, "{kind} {scope:?} {role:?}");
                 }
@@ -137,7 +160,7 @@ mod tests {
     fn scopes_become_one_only_where_they_are_treated_alike() {
         for kind in MetricKind::ALL {
             for scope in [Scope::Mixed, Scope::LocalOnly, Scope::GlobalOnly] {
-                for role in [Role::Local, Role::Global] {
+                for role in ROLES {
                     let canonical = scope.canonical(kind, role);
                     assert_eq!(
                         canonical.disposition(kind, role),
