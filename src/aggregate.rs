@@ -7,16 +7,17 @@ pub mod batch;
 pub mod histogram;
 mod import;
 pub mod intern;
+pub mod members;
 pub mod render;
 pub mod shard;
 
 pub use batch::{Batch, KeyHasher, shard_of};
 pub use histogram::Histogram;
+pub use members::Members;
 pub use render::{Plan, Rendered, render};
 pub use shard::{Shard, Snapshot};
 
 use crate::model::{MetricKind, Weight};
-use crate::sketch::Cardinality;
 
 /// What one series has accumulated. Big ones are boxed: most series are counters.
 #[derive(Clone, Debug)]
@@ -30,7 +31,7 @@ pub enum Aggregate {
     /// Quantiles.
     Histogram(Box<Histogram>),
     /// Distinct members.
-    Set(Box<Cardinality>),
+    Set(Box<Members>),
 }
 
 impl Aggregate {
@@ -57,7 +58,7 @@ impl Aggregate {
             MetricKind::Histogram | MetricKind::Timer | MetricKind::Distribution => {
                 Aggregate::Histogram(Box::default())
             }
-            MetricKind::Set => Aggregate::Set(Box::new(Cardinality::new())),
+            MetricKind::Set => Aggregate::Set(Box::default()),
         }
     }
 

@@ -31,6 +31,8 @@ pub struct Op {
 pub struct Batch {
     pub(super) ops: Vec<Op>,
     pub(super) keys: Vec<u8>,
+    /// Of each set sample in turn, or of none, the member's hash as Veneur 1.1.0 makes it.
+    pub(super) legacy_hashes: Vec<u64>,
     /// When it was handed over, for the time it spends in the inbox.
     pub handed_over: Option<Instant>,
 }
@@ -46,6 +48,7 @@ impl Batch {
         Batch {
             ops: Vec::with_capacity(ops),
             keys: Vec::with_capacity(key_bytes),
+            legacy_hashes: Vec::new(),
             handed_over: None,
         }
     }
@@ -75,6 +78,13 @@ impl Batch {
     pub fn push(&mut self, key: OpKey, value: u64, weight: Weight) {
         let OpKey { hash, key_at, key_len, name_len, kind } = key;
         self.ops.push(Op { hash, value, key_at, key_len, name_len, weight, kind });
+    }
+
+    /// Appends the second hash of the set sample just pushed: for all set samples of a batch,
+    /// or for none.
+    #[inline]
+    pub fn push_legacy_hash(&mut self, hash: u64) {
+        self.legacy_hashes.push(hash);
     }
 
     /// Samples in it.

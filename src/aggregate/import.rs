@@ -29,7 +29,7 @@ impl Shard {
         match (aggregate, value) {
             (Aggregate::Counter(sum), ImportedValue::Counter(more)) => *sum += more,
             (Aggregate::Gauge(last), ImportedValue::Gauge(value)) => *last = value,
-            (Aggregate::Set(members), ImportedValue::Set(more)) => members.merge(&more),
+            (Aggregate::Set(members), ImportedValue::Set(more)) => members.import(&more),
             (Aggregate::Histogram(histogram), ImportedValue::Digest(digest)) => {
                 import_digest(histogram, digest, kind, scope);
             }
@@ -110,7 +110,7 @@ mod tests {
             value: match aggregate {
                 Aggregate::Counter(sum) => ImportedValue::Counter(sum),
                 Aggregate::Gauge(last) => ImportedValue::Gauge(last),
-                Aggregate::Set(members) => ImportedValue::Set(*members),
+                Aggregate::Set(members) => ImportedValue::Set(members.into_all()),
                 Aggregate::Histogram(histogram) => ImportedValue::Digest(histogram.into_merged()),
                 Aggregate::Empty => panic!("nothing empty is forwarded"),
             },
@@ -147,6 +147,27 @@ mod tests {
         shard.import(entry(MetricKind::Counter, Scope::Mixed, &[1.0]));
         let tags = shard.take_snapshot().entries[0].0.tags.clone();
         assert_eq!(tags.as_str(), "a:b,veneurlocalonly");
+    }
+
+    /// Below a 1.1.0, which takes no gauges and emits no aggregates of what it imports.
+    #[test]
+    fn a_node_below_a_1_1_0_emits_of_imports_what_would_be_lost_there() {
+        use MetricKind::{Counter, Distribution, Gauge, Histogram, Set, Timer};
+        use Scope::{GlobalOnly, Mixed};
+        let aggregates = &["m.max=2", "m.count=2"][..];
+        for (kinds, scope, points, is_forwarded) in [
+            (&[Counter, Set, Histogram, Timer][..], Mixed, &[][..], true),
+            (&[Gauge], GlobalOnly, &["m=1"], false),
+            (&[Histogram, Timer], GlobalOnly, aggregates, true),
+            (&[Distribution], Mixed, aggregates, true),
+        ] {
+            for &kind in kinds {
+                let entries = vec![entry(kind, scope, &[1.0, 2.0])];
+                let (made, forwards) = node(Role::LocalToV1, entries);
+                assert_eq!(made, points, "{kind}");
+                assert_eq!(forwards.len(), usize::from(is_forwarded), "{kind}");
+            }
+        }
     }
 
     #[test]

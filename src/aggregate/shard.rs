@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Aggregate;
 use super::batch::{Batch, Op};
 use super::intern::{Interner, SlotId};
-use crate::model::{ExtendTags, MetricKey, MetricKind, Role, TagSet, text};
+use crate::model::{ExtendTags, MetricKey, MetricKind, Role, Scope, TagSet, text};
 
 /// A series without samples for this many intervals is forgotten.
 const IDLE_INTERVALS: u32 = 30;
@@ -59,6 +59,7 @@ impl Shard {
     pub fn apply(&mut self, batch: &Batch) {
         // Values of a packed line share their key: look it up once.
         let mut last: Option<(u32, MetricKind, SlotId)> = None;
+        let mut legacy_hashes = batch.legacy_hashes.iter();
         for op in &batch.ops {
             let slot = match last {
                 Some((at, kind, slot)) if at == op.key_at && kind == op.kind => slot,
@@ -72,6 +73,21 @@ impl Shard {
             };
             last = Some((op.key_at, op.kind, slot));
             self.touch(slot).apply(op.kind, op.value, op.weight);
+            if op.kind == MetricKind::Set
+                && let Some(&hash) = legacy_hashes.next()
+            {
+                self.insert_legacy_hash(slot, hash);
+            }
+        }
+    }
+
+    /// Keeps a member in the form of Veneur 1.1.0 too, unless its set is finished here.
+    fn insert_legacy_hash(&mut self, id: SlotId, hash: u64) {
+        let slot = &mut self.slots[id as usize];
+        if slot.key.scope != Scope::LocalOnly
+            && let Aggregate::Set(members) = &mut slot.aggregate
+        {
+            members.insert_legacy_hash(hash);
         }
     }
 
@@ -165,7 +181,8 @@ impl Shard {
 mod tests {
     use super::*;
     use crate::aggregate::batch::KeyHasher;
-    use crate::model::{Scope, Weight};
+    use crate::model::Weight;
+    use crate::sketch::legacy_set::Encoded;
 
     fn shard() -> Shard {
         Shard::new(Role::Local, ExtendTags::default())
@@ -296,5 +313,34 @@ mod tests {
         let scopes: Vec<Scope> =
             shard.take_snapshot().entries.iter().map(|(key, _)| key.scope).collect();
         assert_eq!(scopes, [Scope::LocalOnly, Scope::Mixed]);
+    }
+
+    #[test]
+    fn second_hashes_go_to_the_sets_they_came_with() {
+        let mut shard = Shard::new(Role::LocalToV1, ExtendTags::default());
+        let mut batch = Batch::with_capacity(0, 0);
+        let samples =
+            [("l", "veneurlocalonly", 1), ("a", "", 2), ("b", "", 3), ("a", "", 4), ("b", "", 3)];
+        for (name, tags, hash) in samples {
+            for kind in [MetricKind::Set, MetricKind::Counter] {
+                let key = batch
+                    .push_key(KeyHasher::random(), kind, name.as_bytes(), tags.as_bytes())
+                    .expect("short keys fit");
+                batch.push(key, 0, Weight::ONE);
+            }
+            batch.push_legacy_hash(hash << 40);
+        }
+        shard.apply(&batch);
+        let mut counts = Vec::new();
+        for (key, aggregate) in shard.take_snapshot().entries {
+            let Aggregate::Set(members) = aggregate else { continue };
+            let count = members.into_legacy().0.map(|mut set| match set.encode() {
+                Encoded::Sparse { count, .. } => count,
+                Encoded::Dense(_) => panic!("few members are sparse"),
+            });
+            counts.push((key.name.to_string(), count));
+        }
+        let wanted = [("l", None), ("a", Some(2)), ("b", Some(1))];
+        assert_eq!(counts, wanted.map(|(name, count)| (name.to_owned(), count)));
     }
 }

@@ -55,9 +55,12 @@ impl Encoder {
         for (key, aggregate) in forwards {
             entry.clear();
             match write_entry(self.format, &key, aggregate, &mut entry) {
-                Ok(()) => {
+                Ok(part) => {
                     let place = Place::of(&key);
                     packer.add(ring.member_at(place).unwrap_or(0), place, &entry);
+                    if let Some(reason) = part {
+                        *left_out.entry(reason).or_default() += 1;
+                    }
                 }
                 Err(reason) => *left_out.entry(reason).or_default() += 1,
             }
@@ -124,16 +127,17 @@ fn members_of(ring: &Ring) -> Vec<Arc<str>> {
     }
 }
 
-/// Appends one entry as it is in a body, without framing.
+/// Appends one entry as it is in a body, without framing. `Some` says why a part of it was left
+/// out, which then counts as an entry.
 ///
-/// Towards Veneur 1.1 gauges and sets are left out: it shows both as 0, since it knows no
-/// global gauges, and its sets have another hash and precision.
+/// Veneur 1.1 knows no global gauges, and its sets have another hash and precision: of members
+/// that came from other nodes there is nothing that it could read.
 fn write_entry(
     format: ForwardFormat,
     key: &MetricKey,
     aggregate: Aggregate,
     out: &mut Vec<u8>,
-) -> Result<(), Reason> {
+) -> Result<Option<Reason>, Reason> {
     let mut value = match aggregate {
         Aggregate::Counter(sum) | Aggregate::Gauge(sum) if !sum.is_finite() => {
             return Err(Reason::Encode);
@@ -141,22 +145,63 @@ fn write_entry(
         Aggregate::Counter(sum) => ImportedValue::Counter(sum),
         Aggregate::Gauge(last) => ImportedValue::Gauge(last),
         Aggregate::Histogram(histogram) => ImportedValue::Digest(histogram.into_merged()),
-        Aggregate::Set(members) => ImportedValue::Set(*members),
+        Aggregate::Set(members) if format == ForwardFormat::JsonGob => {
+            let (legacy, has_others) = members.into_legacy();
+            json::write_legacy_set(out, key, &mut *legacy.ok_or(Reason::Unsupported)?);
+            return Ok(has_others.then_some(Reason::Unsupported));
+        }
+        Aggregate::Set(members) => ImportedValue::Set(members.into_all()),
         Aggregate::Empty => return Err(Reason::Encode),
     };
     match format {
         ForwardFormat::Protobuf | ForwardFormat::Grpc | ForwardFormat::GrpcStream => {
-            Metric::new(key, &mut value).encode(out).map_err(|_| Reason::Encode)
+            Metric::new(key, &mut value).encode(out).map_err(|_| Reason::Encode)?;
         }
-        ForwardFormat::JsonGob => match key.kind {
-            MetricKind::Gauge | MetricKind::Set => Err(Reason::Unsupported),
-            MetricKind::Counter
-            | MetricKind::Histogram
-            | MetricKind::Timer
-            | MetricKind::Distribution => {
-                json::write_entry(out, key, &mut value);
-                Ok(())
+        ForwardFormat::JsonGob if key.kind == MetricKind::Gauge => return Err(Reason::Unsupported),
+        ForwardFormat::JsonGob => json::write_entry(out, key, &mut value),
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aggregate::Members;
+    use crate::model::{Scope, TagSet};
+    use crate::sketch::Cardinality;
+
+    #[test]
+    fn towards_veneur_1_1_what_it_cannot_read_is_counted() {
+        let (own, mut imported) = (7, Cardinality::new());
+        imported.insert_hash(8);
+        let set = |is_own: bool, is_imported: bool| {
+            let mut members = Members::default();
+            if is_own {
+                members.insert_hash(own);
+                members.insert_legacy_hash(own);
             }
-        },
+            if is_imported {
+                members.import(&imported);
+            }
+            Aggregate::Set(Box::new(members))
+        };
+        let unsupported = Reason::Unsupported;
+        for (kind, aggregate, outcome) in [
+            (MetricKind::Counter, Aggregate::Counter(1.0), Ok(None)),
+            (MetricKind::Counter, Aggregate::Counter(f64::INFINITY), Err(Reason::Encode)),
+            (MetricKind::Gauge, Aggregate::Gauge(1.0), Err(unsupported)),
+            (MetricKind::Distribution, Aggregate::Histogram(Box::default()), Ok(None)),
+            (MetricKind::Set, set(true, false), Ok(None)),
+            (MetricKind::Set, set(true, true), Ok(Some(unsupported))),
+            (MetricKind::Set, set(false, true), Err(unsupported)),
+        ] {
+            let key =
+                MetricKey { name: "m".into(), tags: TagSet::empty(), kind, scope: Scope::Mixed };
+            let mut entry = Vec::new();
+            let case = format!("{aggregate:?}");
+            let found = write_entry(ForwardFormat::JsonGob, &key, aggregate, &mut entry);
+            assert_eq!(found, outcome, "{case}");
+            assert_eq!(entry.is_empty(), outcome.is_err(), "{case}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::aggregate::batch::{Batch, KeyHasher, shard_of};
 use crate::pipeline::worker::Work;
 use crate::protocol::{Line, Values};
-use crate::sketch::member_hash;
+use crate::sketch::{legacy_set, member_hash};
 
 /// An open batch is handed over when it is this old, full or not.
 const MAX_AGE: Duration = Duration::from_millis(10);
@@ -16,6 +16,8 @@ const MAX_AGE: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct Router {
     hasher: KeyHasher,
+    /// Whether members are also hashed for an upstream Veneur 1.1.0.
+    legacy_sets: bool,
     lanes: Vec<Lane>,
     /// When the oldest open batch got its first sample.
     open_since: Option<Instant>,
@@ -40,11 +42,17 @@ impl Router {
         let lane = |inbox| Lane { open: Batch::with_capacity(0, 0), inbox, ops: 0, key_bytes: 0 };
         Router {
             hasher,
+            legacy_sets: false,
             lanes: inboxes.into_iter().map(lane).collect(),
             open_since: None,
             blocked: Duration::ZERO,
             lost: 0,
         }
+    }
+
+    /// Has sets kept in the form of Veneur 1.1.0 too.
+    pub fn with_legacy_sets(self, legacy_sets: bool) -> Router {
+        Router { legacy_sets, ..self }
     }
 
     /// Appends every value of a line to the batch of its worker. Returns the number of
@@ -57,7 +65,12 @@ impl Router {
         let before = batch.len();
         match line.values {
             Values::One(value) => batch.push(key, value.to_bits(), line.weight),
-            Values::Member(member) => batch.push(key, member_hash(member), line.weight),
+            Values::Member(member) => {
+                batch.push(key, member_hash(member), line.weight);
+                if self.legacy_sets {
+                    batch.push_legacy_hash(legacy_set::member_hash(member));
+                }
+            }
             Values::Packed(_) => {
                 for value in line.values.numbers() {
                     batch.push(key, value.to_bits(), line.weight);

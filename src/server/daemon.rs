@@ -19,7 +19,7 @@ use crate::forward::Forwarder;
 use crate::forward::import::Import;
 use crate::http::{self, HttpState};
 use crate::ingest::Running;
-use crate::model::Phase;
+use crate::model::{Phase, Role};
 use crate::pipeline::flush::FlushHandle;
 use crate::pipeline::{Collector, Flusher, Importer, Intake, IntakeCounts, Router, Workers};
 use crate::telemetry::Telemetry;
@@ -70,7 +70,8 @@ impl Daemon {
         let intake = |protocol| {
             let counts = Arc::new(IntakeCounts::default());
             sources::add_intake(&telemetry, protocol, Arc::clone(&counts));
-            let router = Router::new(hasher, workers.inboxes());
+            let router =
+                Router::new(hasher, workers.inboxes()).with_legacy_sets(role == Role::LocalToV1);
             Intake::new(router, Arc::clone(&collector), counts)
         };
 

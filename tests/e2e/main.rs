@@ -6,6 +6,8 @@ mod fake_intake;
 mod fleet;
 mod flush_conformance;
 mod ledger;
+#[path = "../support/legacy_set.rs"]
+mod legacy_set;
 mod lifecycle;
 mod relay;
 mod support;

@@ -47,7 +47,7 @@ fn forwarded(forwards: Vec<(Arc<MetricKey>, Aggregate)>) -> Vec<u8> {
             Aggregate::Counter(sum) => ImportedValue::Counter(sum),
             Aggregate::Gauge(last) => ImportedValue::Gauge(last),
             Aggregate::Histogram(histogram) => ImportedValue::Digest(histogram.into_merged()),
-            Aggregate::Set(members) => ImportedValue::Set(*members),
+            Aggregate::Set(members) => ImportedValue::Set(members.into_all()),
             Aggregate::Empty => panic!("nothing empty is forwarded"),
         };
         protobuf::append(&mut list, &key, &mut value);

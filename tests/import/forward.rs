@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use veneur::aggregate::{Aggregate, Histogram};
+use veneur::aggregate::{Aggregate, Histogram, Members};
 use veneur::forward::identity::BatchId;
 use veneur::model::{MetricKey, MetricKind, Role, Scope, Weight};
-use veneur::sketch::{Cardinality, member_hash};
+use veneur::sketch::member_hash;
 
 use crate::front::{Fault, Front, Local, assert_ones, ledger, ones, sum};
 use crate::support::{Node, key, points, settings};
@@ -19,7 +19,7 @@ const ANYWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCA
 fn one_of_each() -> Vec<(Arc<MetricKey>, Aggregate)> {
     let mut histogram = Histogram::default();
     [1.0, 2.0, 9.0].into_iter().for_each(|value| histogram.add(value, Weight::ONE));
-    let mut set = Cardinality::new();
+    let mut set = Members::default();
     ["alice", "bob"].iter().for_each(|member| set.insert_hash(member_hash(member.as_bytes())));
     let histogram = Aggregate::Histogram(Box::new(histogram));
     let series = [

@@ -38,7 +38,7 @@ fn import(entries: impl IntoIterator<Item = ImportedEntry>) -> (f64, Digest, Car
         match aggregate {
             Aggregate::Counter(value) => sum = Some(value),
             Aggregate::Histogram(histogram) => digest = Some(histogram.into_merged()),
-            Aggregate::Set(value) => members = Some(*value),
+            Aggregate::Set(value) => members = Some(value.into_all()),
             other => panic!("nobody sent {other:?}"),
         }
     }

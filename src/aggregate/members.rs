@@ -1,0 +1,48 @@
+//! Members of a set.
+
+use crate::sketch::{Cardinality, LegacySet};
+
+/// Distinct members; for an upstream Veneur 1.1.0 also in the form that it reads.
+#[derive(Clone, Debug, Default)]
+pub struct Members {
+    all: Cardinality,
+    /// Those received here, as Veneur 1.1.0 sends them.
+    legacy: Option<Box<LegacySet>>,
+    /// Whether `all` has members from other nodes, which `legacy` cannot have.
+    has_imported: bool,
+}
+
+impl Members {
+    /// Adds the member with this hash, received here.
+    #[inline]
+    pub fn insert_hash(&mut self, hash: u64) {
+        self.all.insert_hash(hash);
+    }
+
+    /// Adds it to what an upstream Veneur 1.1.0 reads.
+    pub fn insert_legacy_hash(&mut self, hash: u64) {
+        self.legacy.get_or_insert_default().insert_hash(hash);
+    }
+
+    /// Merges members from another node.
+    pub fn import(&mut self, members: &Cardinality) {
+        self.has_imported = true;
+        self.all.merge(members);
+    }
+
+    /// How many distinct members there are, about.
+    pub fn estimate(&self) -> u64 {
+        self.all.estimate()
+    }
+
+    /// All members.
+    pub fn into_all(self) -> Cardinality {
+        self.all
+    }
+
+    /// Those received here, if they were kept in the form of Veneur 1.1.0, and whether there
+    /// are others, from other nodes.
+    pub fn into_legacy(self) -> (Option<Box<LegacySet>>, bool) {
+        (self.legacy, self.has_imported)
+    }
+}
