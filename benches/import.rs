@@ -41,13 +41,13 @@ fn digest(series: usize, samples: usize) -> Digest {
     digest
 }
 
-/// What a busy host sends: of 20 series 14 timers of 100 samples, 3 distributions, a set of 50
-/// members, a global counter and a global gauge.
-fn value_of(series: usize) -> (MetricKey, ImportedValue) {
+/// What a host sends: of 20 series 14 timers, 3 distributions, a set of 50 members, a global
+/// counter and a global gauge.
+fn value_of(series: usize, samples: usize) -> (MetricKey, ImportedValue) {
     let (kind, scope, value) = match series % 20 {
-        0..14 => (MetricKind::Timer, Scope::Mixed, ImportedValue::Digest(digest(series, 100))),
+        0..14 => (MetricKind::Timer, Scope::Mixed, ImportedValue::Digest(digest(series, samples))),
         14..17 => {
-            (MetricKind::Distribution, Scope::Mixed, ImportedValue::Digest(digest(series, 100)))
+            (MetricKind::Distribution, Scope::Mixed, ImportedValue::Digest(digest(series, samples)))
         }
         17 => {
             let mut members = Cardinality::new();
@@ -61,18 +61,18 @@ fn value_of(series: usize) -> (MetricKey, ImportedValue) {
 }
 
 /// A body of `entries` entries, as a `MetricList`.
-fn list(entries: usize) -> Vec<u8> {
+fn list(entries: usize, samples: usize) -> Vec<u8> {
     let mut list = Vec::new();
-    for (key, mut value) in (0..entries).map(value_of) {
+    for (key, mut value) in (0..entries).map(|series| value_of(series, samples)) {
         protobuf::append(&mut list, &key, &mut value);
     }
     list
 }
 
 /// The same as JSON.
-fn array(entries: usize) -> Vec<u8> {
+fn array(entries: usize, samples: usize) -> Vec<u8> {
     let mut body = json::Body::default();
-    for (key, mut value) in (0..entries).map(value_of) {
+    for (key, mut value) in (0..entries).map(|series| value_of(series, samples)) {
         body.push(&key, &mut value);
     }
     body.finish()
@@ -90,22 +90,26 @@ fn merge(shard: &mut Shard, entries: Vec<ImportedEntry>) {
 mod body_of_5000_entries {
     use super::*;
 
-    #[divan::bench]
-    fn protobuf_in_zstd(bencher: Bencher) {
-        let plain = list(5_000);
-        let body = zstd::encode_all(&plain[..], 1).expect("memory takes everything");
+    /// Of each digest.
+    const SAMPLES: [usize; 2] = [20, 100];
+
+    #[divan::bench(args = SAMPLES)]
+    fn protobuf_in_zstd(bencher: Bencher, samples: usize) {
+        let plain = list(5_000, samples);
+        let body = zstd::bulk::compress(&plain, 1).expect("memory takes everything");
         println!("{} bytes, {} of them plain", body.len(), plain.len());
         let mut shard = shard();
         bencher.counter(ItemsCount::new(5_000usize)).bench_local(|| {
-            let plain = zstd::decode_all(black_box(&body[..])).expect("just encoded");
+            let plain = zstd::bulk::decompress(black_box(&body), plain.len());
+            let plain = plain.expect("just encoded");
             let imported = protobuf::decode(&plain, LIMITS).expect("just encoded");
             merge(&mut shard, imported.entries);
         });
     }
 
-    #[divan::bench]
-    fn json_in_zlib(bencher: Bencher) {
-        let plain = array(5_000);
+    #[divan::bench(args = SAMPLES)]
+    fn json_in_zlib(bencher: Bencher, samples: usize) {
+        let plain = array(5_000, samples);
         let mut body = Vec::new();
         let mut encoder = ZlibEncoder::new(&plain[..], Compression::fast());
         encoder.read_to_end(&mut body).expect("memory takes everything");
@@ -149,5 +153,70 @@ mod small_digests {
             .counter(ItemsCount::new(entries.len()))
             .with_inputs(|| entries.clone())
             .bench_local_values(|entries| merge(&mut shard, entries));
+    }
+}
+
+/// The message of one digest of 100 centroids; items are centroids.
+mod digest_message {
+    use prost::Message;
+    use veneur::protocol::import::protobuf::digest::TDigest;
+    use veneur::protocol::import::protobuf::messages::Centroid;
+
+    use super::*;
+
+    /// The same message as prost reads and writes it, as a yardstick.
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct ByProst {
+        #[prost(message, repeated, tag = "1")]
+        centroids: Vec<Centroid>,
+        #[prost(double, tag = "3")]
+        min: f64,
+        #[prost(double, tag = "4")]
+        max: f64,
+    }
+
+    fn centroids() -> Vec<Centroid> {
+        (1..=100).map(|n| Centroid { mean: f64::from(n), weight: f64::from(n) / 3.0 }).collect()
+    }
+
+    fn bytes() -> Vec<u8> {
+        ByProst { centroids: centroids(), min: 1.0, max: 100.0 }.encode_to_vec()
+    }
+
+    #[divan::bench]
+    fn decode(bencher: Bencher) {
+        let bytes = bytes();
+        bencher
+            .counter(ItemsCount::new(100usize))
+            .bench_local(|| TDigest::decode(black_box(&bytes[..])).expect("just encoded"));
+    }
+
+    #[divan::bench]
+    fn decode_by_prost(bencher: Bencher) {
+        let bytes = bytes();
+        bencher
+            .counter(ItemsCount::new(100usize))
+            .bench_local(|| ByProst::decode(black_box(&bytes[..])).expect("just encoded"));
+    }
+
+    #[divan::bench]
+    fn encode(bencher: Bencher) {
+        let (min, max) = (1.0, 100.0);
+        let digest = TDigest { centroids: centroids(), min, max, ..TDigest::default() };
+        let mut bytes = Vec::with_capacity(4096);
+        bencher.counter(ItemsCount::new(100usize)).bench_local(|| {
+            bytes.clear();
+            black_box(&digest).encode_length_delimited(&mut bytes).expect("there is room");
+        });
+    }
+
+    #[divan::bench]
+    fn encode_by_prost(bencher: Bencher) {
+        let digest = ByProst { centroids: centroids(), min: 1.0, max: 100.0 };
+        let mut bytes = Vec::with_capacity(4096);
+        bencher.counter(ItemsCount::new(100usize)).bench_local(|| {
+            bytes.clear();
+            black_box(&digest).encode_length_delimited(&mut bytes).expect("there is room");
+        });
     }
 }

@@ -5,6 +5,7 @@
 //! sums that are not whole, distributions, exact sums of digests, and registers of sets that
 //! do not fit into four bits. So one body serves both, and nothing is lost between our own.
 
+pub mod digest;
 pub mod messages;
 
 use prost::Message;
@@ -16,8 +17,9 @@ use super::{
 use crate::model::{MetricKey, MetricKind, Scope, text};
 use crate::sketch::{Cardinality, CardinalityError, Centroid, Digest, Parts};
 
+use digest::TDigest;
 use messages::metric::Value;
-use messages::{Counter, Gauge, Histogram, Metric, Set, TDigest, WireKind, WireScope};
+use messages::{Counter, Gauge, Histogram, Metric, Set, WireKind, WireScope};
 
 /// The longest metric that is looked at: a digest of the most centroids needs a fifth of it.
 /// It bounds what decoding one message can take.

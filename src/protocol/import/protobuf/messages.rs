@@ -10,6 +10,8 @@
 //! }
 //! ```
 
+use super::digest::TDigest;
+
 /// `forwardrpc.MetricList`
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct MetricList {
@@ -125,29 +127,6 @@ pub struct Set {
     /// Ours: registers that four bits cut, three bytes each.
     #[prost(bytes = "vec", tag = "1001")]
     pub cut: Vec<u8>,
-}
-
-/// `tdigest.MergingDigestData`
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct TDigest {
-    /// `main_centroids`, ascending.
-    #[prost(message, repeated, tag = "1")]
-    pub centroids: Vec<Centroid>,
-    /// δ, 100 everywhere.
-    #[prost(double, tag = "2")]
-    pub compression: f64,
-    /// The smallest sample.
-    #[prost(double, tag = "3")]
-    pub min: f64,
-    /// The largest sample.
-    #[prost(double, tag = "4")]
-    pub max: f64,
-    /// Σ weight / value
-    #[prost(double, tag = "5")]
-    pub reciprocal_sum: f64,
-    /// Ours: Σ value · weight
-    #[prost(double, optional, tag = "1001")]
-    pub sum: Option<f64>,
 }
 
 /// `tdigest.Centroid`; its field 3, samples, is never set.
