@@ -125,9 +125,15 @@ impl Daemon {
     }
 
     pub(crate) fn signal(&self, signal: &str) {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args([&format!("-{signal}"), &pid]).status();
-        assert!(sent.expect("kill can be run").success());
+        self.signals(&[signal]);
+    }
+
+    /// Sends several signals without a pause.
+    pub(crate) fn signals(&self, signals: &[&str]) {
+        let kill = |signal: &&str| format!("kill -{signal} {}", self.child.id());
+        let script = signals.iter().map(kill).collect::<Vec<_>>().join("; ");
+        let sent = Command::new("sh").arg("-c").arg(script).status();
+        assert!(sent.expect("there is a shell").success());
     }
 
     /// Waits for its end.
