@@ -62,10 +62,21 @@ proptest! {
     }
 
     /// A folded list has ascending finite means between the extremes, all of the weight, and
-    /// no more than its bound, whatever the weights; and quantiles never descend.
+    /// no more than its bound, whatever the weights, merged or not; and quantiles never
+    /// descend.
     #[test]
-    fn a_folded_list_is_in_order(samples in vec(sample(), 1..3_000)) {
-        let mut digest = digest_of(&samples);
+    fn a_folded_list_is_in_order(
+        samples in vec(sample(), 1..3_000),
+        sizes in vec(1..700usize, 1..12),
+    ) {
+        let mut digest = Digest::new();
+        let mut rest = &samples[..];
+        for size in sizes {
+            let (part, behind) = rest.split_at(size.min(rest.len()));
+            digest.merge(&digest_of(part));
+            rest = behind;
+        }
+        digest.merge(&digest_of(rest));
         let (min, max) = (digest.min().expect("not empty"), digest.max().expect("not empty"));
         let weight = digest.weight();
         let centroids = digest.centroids();

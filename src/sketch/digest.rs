@@ -23,6 +23,11 @@ use crate::model::Weight;
 const BUFFER: usize = 256;
 /// The same in Veneur: ⌊7.5 + 0.37·100 − 0.0002·100²⌋.
 const VENEUR_BUFFER: usize = 42;
+/// Lists up to this long are buffered when merged, so that many of them are folded at once;
+/// up to so many centroids together, to keep a global node's digests small.
+const SHORT_LIST: usize = 16;
+const MERGE_BUFFER: usize = 64;
+
 /// Some neighbouring samples: how many, and their mean.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Centroid {
@@ -53,12 +58,12 @@ pub struct Digest {
     weighted: Vec<Centroid>,
     /// Total weight of `centroids`.
     folded_weight: f64,
-    /// Extremes of what is folded; `INFINITY` and `NEG_INFINITY` while nothing is.
-    folded_min: f64,
-    folded_max: f64,
-    /// Σ value · weight and Σ weight / value of the samples that are folded.
-    folded_sum: f64,
-    folded_reciprocal_sum: f64,
+    /// Of all samples but those in `units`, merged ones included: the extremes (`INFINITY` and
+    /// `NEG_INFINITY` without any), Σ value · weight and Σ weight / value.
+    known_min: f64,
+    known_max: f64,
+    known_sum: f64,
+    known_reciprocal_sum: f64,
     mode: Mode,
 }
 
@@ -81,10 +86,10 @@ impl Digest {
             units: Vec::new(),
             weighted: Vec::new(),
             folded_weight: 0.0,
-            folded_min: f64::INFINITY,
-            folded_max: f64::NEG_INFINITY,
-            folded_sum: 0.0,
-            folded_reciprocal_sum: 0.0,
+            known_min: f64::INFINITY,
+            known_max: f64::NEG_INFINITY,
+            known_sum: 0.0,
+            known_reciprocal_sum: 0.0,
             mode,
         }
     }
@@ -101,19 +106,24 @@ impl Digest {
         }
     }
 
-    /// Adds everything in `other`: in one pass over both sorted lists, so that the result
-    /// depends on the two digests alone. Weight, minimum and maximum are exact.
+    /// Adds everything in `other`. The result depends on the two digests alone; weight,
+    /// minimum and maximum are exact.
+    ///
+    /// A longer list is folded in, in one pass over both; a short one is buffered first.
     pub fn merge(&mut self, other: &Digest) {
-        self.compress();
-        self.widen(other.folded_min, other.folded_max);
-        self.folded_sum += other.folded_sum;
-        self.folded_reciprocal_sum += other.folded_reciprocal_sum;
-        self.fold_in(&other.centroids, other.folded_weight);
+        self.widen(other.known_min, other.known_max);
+        self.known_sum += other.known_sum;
+        self.known_reciprocal_sum += other.known_reciprocal_sum;
+        if other.centroids.len() > SHORT_LIST {
+            self.fold_list(&other.centroids, other.folded_weight);
+        } else {
+            self.buffer(&other.centroids, MERGE_BUFFER);
+        }
+        for samples in other.weighted.chunks(SHORT_LIST) {
+            self.buffer(samples, self.buffer_size());
+        }
         for unit in &other.units {
             self.add(unit.value(), Weight::ONE);
-        }
-        for &sample in &other.weighted {
-            self.add_weighted(sample);
         }
     }
 
@@ -126,7 +136,7 @@ impl Digest {
         if self.centroids.is_empty() {
             return None;
         }
-        let (min, max, total) = (self.folded_min, self.folded_max, self.folded_weight);
+        let (min, max, total) = (self.known_min, self.known_max, self.folded_weight);
         if self.mode == Mode::Veneur || self.centroids.len() < quantile::FEW_CENTROIDS {
             return Some(quantile::by_midpoints(&self.centroids, min, max, q * total));
         }
@@ -161,25 +171,22 @@ impl Digest {
 
     /// The smallest value added.
     pub fn min(&self) -> Option<f64> {
-        (!self.is_empty()).then(|| self.buffered_values().fold(self.folded_min, f64::min))
+        (!self.is_empty()).then(|| self.unit_values().fold(self.known_min, f64::min))
     }
 
     /// The largest value added.
     pub fn max(&self) -> Option<f64> {
-        (!self.is_empty()).then(|| self.buffered_values().fold(self.folded_max, f64::max))
+        (!self.is_empty()).then(|| self.unit_values().fold(self.known_max, f64::max))
     }
 
     /// Σ value · weight. Of what a peer sent, Σ mean · weight, which differs by rounding only.
     pub fn sum(&self) -> f64 {
-        let units: f64 = self.units.iter().map(|unit| unit.value()).sum();
-        self.folded_sum + units + sum(&self.weighted)
+        self.known_sum + self.unit_values().sum::<f64>()
     }
 
     /// Σ weight / value: infinite once a value was 0 (NaN after both 0 and −0), as in Veneur.
     pub fn reciprocal_sum(&self) -> f64 {
-        let units: f64 = self.units.iter().map(|unit| 1.0 / unit.value()).sum();
-        let weighted: f64 = self.weighted.iter().map(|c| 1.0 / c.mean * c.weight).sum();
-        self.folded_reciprocal_sum + units + weighted
+        self.known_reciprocal_sum + self.unit_values().map(|value| 1.0 / value).sum::<f64>()
     }
 
     /// Bytes on the heap.
@@ -188,16 +195,15 @@ impl Digest {
             + self.units.capacity() * size_of::<UnitSample>()
     }
 
-    fn buffered_values(&self) -> impl Iterator<Item = f64> {
-        let units = self.units.iter().map(|unit| unit.value());
-        units.chain(self.weighted.iter().map(|sample| sample.mean))
+    fn unit_values(&self) -> impl Iterator<Item = f64> {
+        self.units.iter().map(|unit| unit.value())
     }
 
     /// The way of a sample that does not simply fit into `units`.
     #[inline(never)]
     fn add_with_room(&mut self, value: f64, weight: Weight) {
         if weight != Weight::ONE || self.mode == Mode::Veneur {
-            return self.add_weighted(Centroid { mean: value, weight: weight.as_f64() });
+            return self.add_weighted(value, weight.as_f64());
         }
         match next_capacity(self.units.len()) {
             Some(capacity) => self.units.reserve_exact(capacity - self.units.len()),
@@ -206,18 +212,38 @@ impl Digest {
         self.units.push(UnitSample::from_value(value));
     }
 
-    fn add_weighted(&mut self, sample: Centroid) {
-        let full = match self.mode {
+    fn add_weighted(&mut self, value: f64, weight: f64) {
+        self.widen(value, value);
+        self.known_sum += value * weight;
+        self.known_reciprocal_sum += 1.0 / value * weight;
+        self.buffer(&[Centroid { mean: value, weight }], self.buffer_size());
+    }
+
+    fn buffer_size(&self) -> usize {
+        match self.mode {
             Mode::Standard => BUFFER,
             Mode::Veneur => VENEUR_BUFFER,
-        };
-        if self.weighted.len() >= full {
+        }
+    }
+
+    /// Buffers samples or centroids whose extremes and sums are known already; folds the
+    /// buffer before it would hold more than `full`.
+    #[inline]
+    fn buffer(&mut self, samples: &[Centroid], full: usize) {
+        if self.weighted.len() + samples.len() > full {
             self.fold_weighted();
-        } else if self.weighted.len() == self.weighted.capacity() {
-            let capacity = next_capacity(self.weighted.len()).unwrap_or(BUFFER);
+        }
+        let needed = self.weighted.len() + samples.len();
+        if needed > self.weighted.capacity() {
+            let capacity = next_capacity(needed - 1).unwrap_or(needed);
             self.weighted.reserve_exact(capacity - self.weighted.len());
         }
-        self.weighted.push(sample);
+        self.weighted.extend_from_slice(samples);
+    }
+
+    fn widen(&mut self, min: f64, max: f64) {
+        self.known_min = self.known_min.min(min);
+        self.known_max = self.known_max.max(max);
     }
 }
 

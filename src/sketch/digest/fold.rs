@@ -25,8 +25,8 @@ const NEVER_FOLDED: usize = 127;
 const GAPS: f64 = 16.0;
 /// A list up to this long gets the memory it needs, a longer one room for what usually
 /// comes: folding 100,000 samples leaves about 130 centroids.
-const SHORT_LIST: usize = 64;
-const USUAL_LIST: usize = 160;
+const EXACT_ROOM: usize = 64;
+const USUAL_ROOM: usize = 160;
 
 /// sin(π/δ), cos(π/δ) and (1 − cos(π/δ)) / 2.
 const SIN: f64 = 0.031_410_759_078_128_29;
@@ -40,8 +40,8 @@ impl Digest {
     pub(super) fn fold_units(&mut self) {
         let mut units: Vec<UnitSample> = std::mem::take(&mut self.units);
         for value in units.iter().map(|unit| unit.value()) {
-            self.folded_sum += value;
-            self.folded_reciprocal_sum += 1.0 / value;
+            self.known_sum += value;
+            self.known_reciprocal_sum += 1.0 / value;
         }
         units.sort_unstable();
         if let (Some(first), Some(last)) = (units.first(), units.last()) {
@@ -52,7 +52,7 @@ impl Digest {
             self.centroids.extend(units.iter().copied().map(Centroid::from));
             self.folded_weight = units.len() as f64;
         } else {
-            self.fold_in(&units, units.len() as f64);
+            self.fold_list(&units, units.len() as f64);
         }
         units.clear();
         self.units = units;
@@ -60,39 +60,27 @@ impl Digest {
 
     pub(super) fn fold_weighted(&mut self) {
         let mut weighted = std::mem::take(&mut self.weighted);
-        for sample in &weighted {
-            self.folded_sum += sample.mean * sample.weight;
-            self.folded_reciprocal_sum += 1.0 / sample.mean * sample.weight;
-        }
         weighted.sort_unstable_by(|a, b| a.mean.total_cmp(&b.mean));
-        if let (Some(first), Some(last)) = (weighted.first(), weighted.last()) {
-            self.widen(first.mean, last.mean);
-        }
-        self.fold_in(&weighted, total_weight(&weighted));
+        self.fold_list(&weighted, total_weight(&weighted));
         weighted.clear();
         self.weighted = weighted;
     }
 
-    pub(super) fn widen(&mut self, min: f64, max: f64) {
-        self.folded_min = self.folded_min.min(min);
-        self.folded_max = self.folded_max.max(max);
-    }
-
     /// Folds ascending samples or centroids of total weight `weight` into the list. Extremes
-    /// must cover them already; they and the sums are the caller's.
-    pub(super) fn fold_in<T: Copy + Into<Centroid>>(&mut self, incoming: &[T], weight: f64) {
+    /// must cover them already.
+    pub(super) fn fold_list<T: Copy + Into<Centroid>>(&mut self, incoming: &[T], weight: f64) {
         let total = self.folded_weight + weight;
         let mut list = [Centroid::default(); MAX_CENTROIDS];
         let length = match self.mode {
             Mode::Standard => {
-                let widest_gap = (self.folded_max - self.folded_min) / GAPS;
+                let widest_gap = (self.known_max - self.known_min) / GAPS;
                 fold_standard(&self.centroids, incoming, total, widest_gap, &mut list)
             }
             Mode::Veneur => fold_as_veneur(&self.centroids, incoming, total, &mut list),
         };
         self.centroids.clear();
         if length > self.centroids.capacity() {
-            let room = if length <= SHORT_LIST { length } else { length.max(USUAL_LIST) };
+            let room = if length <= EXACT_ROOM { length } else { length.max(USUAL_ROOM) };
             self.centroids.reserve_exact(room);
         }
         self.centroids.extend_from_slice(&list[..length]);

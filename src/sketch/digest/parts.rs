@@ -71,17 +71,17 @@ impl Digest {
         let own_sum = parts.sum.filter(|sum| sum.is_finite());
         let reciprocal_sum = || centroids.iter().map(|c| 1.0 / c.mean * c.weight).sum();
         let mut digest = Digest {
-            folded_min: min.min(first.mean),
-            folded_max: max.max(last.mean),
-            folded_sum: own_sum.unwrap_or_else(|| sum(&centroids)),
-            folded_reciprocal_sum: parts.reciprocal_sum.unwrap_or_else(reciprocal_sum),
+            known_min: min.min(first.mean),
+            known_max: max.max(last.mean),
+            known_sum: own_sum.unwrap_or_else(|| sum(&centroids)),
+            known_reciprocal_sum: parts.reciprocal_sum.unwrap_or_else(reciprocal_sum),
             ..Digest::new()
         };
         if centroids.len() <= fold::MAX_CENTROIDS {
             digest.centroids = centroids;
             digest.folded_weight = weight;
         } else {
-            digest.fold_in(&centroids, weight);
+            digest.fold_list(&centroids, weight);
         }
         Ok(digest)
     }
@@ -91,10 +91,10 @@ impl Digest {
     pub fn to_parts(&mut self) -> Parts {
         Parts {
             centroids: self.centroids().to_vec(),
-            min: self.folded_min,
-            max: self.folded_max,
-            sum: Some(self.folded_sum),
-            reciprocal_sum: Some(self.folded_reciprocal_sum),
+            min: self.known_min,
+            max: self.known_max,
+            sum: Some(self.known_sum),
+            reciprocal_sum: Some(self.known_reciprocal_sum),
         }
     }
 }
