@@ -4,6 +4,9 @@
 //! `index.json`: which samples went in, what the truth about them is, and what Veneur's own
 //! code decodes.
 
+#[path = "support/said.rs"]
+mod said;
+
 use std::collections::HashMap;
 use std::fs;
 use std::io::Read;
@@ -12,6 +15,7 @@ use std::path::PathBuf;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use flate2::read::ZlibDecoder;
+use said::said;
 use serde_json::Value;
 use veneur::model::{MetricKey, MetricKind, Scope, Weight};
 use veneur::protocol::import::{
@@ -178,15 +182,10 @@ fn check_against_truth(digest: &mut Digest, fixture: &Value) {
     }
 }
 
-/// Everything about an entry, bit for bit; NaN and infinity included.
-fn said(entry: &mut ImportedEntry) -> (String, String, MetricKind, Scope, String) {
-    let value = match &mut entry.value {
-        ImportedValue::Counter(sum) => format!("{:x}", sum.to_bits()),
-        ImportedValue::Gauge(last) => format!("{:x}", last.to_bits()),
-        ImportedValue::Digest(digest) => format!("{:?}", digest.to_parts()),
-        ImportedValue::Set(set) => format!("{:?} {:?}", set.to_bytes(), set.cut_registers()),
-    };
-    (entry.name.clone(), entry.tags.as_str().to_owned(), entry.kind, entry.scope, value)
+/// Everything about an entry, bit for bit.
+fn all_of(entry: &mut ImportedEntry) -> (String, String, MetricKind, Scope, String) {
+    let (name, tags) = (entry.name.clone(), entry.tags.as_str().to_owned());
+    (name, tags, entry.kind, entry.scope, said(&mut entry.value, true))
 }
 
 fn key_of(entry: &ImportedEntry) -> MetricKey {
@@ -209,7 +208,7 @@ fn check_round_trips(imported: &mut Imported, at: &str) {
     if imported.entries.is_empty() {
         return;
     }
-    let all = |entries: &mut [ImportedEntry]| entries.iter_mut().map(said).collect::<Vec<_>>();
+    let all = |entries: &mut [ImportedEntry]| entries.iter_mut().map(all_of).collect::<Vec<_>>();
     let mut again = protobuf::decode(&list, LIMITS).expect("our own protobuf");
     assert_eq!(all(&mut again.entries), all(&mut imported.entries), "{at}");
 

@@ -1,7 +1,11 @@
 //! Laws of the bodies nodes send each other, on input nobody thought of.
 
+#[path = "support/said.rs"]
+mod said;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
+use said::said;
 use veneur::model::{MetricKey, MetricKind, Scope, TagSet, Weight};
 use veneur::protocol::import::{ImportedValue, Limits, gob, json, protobuf};
 use veneur::sketch::{Cardinality, Centroid, Digest, Parts};
@@ -52,20 +56,6 @@ fn value() -> impl Strategy<Value = (MetricKind, ImportedValue)> {
             }
         ),
     ]
-}
-
-/// Everything a value says, bit for bit; of digests without the exact sum if `!sums`.
-fn said(value: &mut ImportedValue, sums: bool) -> String {
-    match value {
-        ImportedValue::Counter(sum) => format!("{:x}", sum.to_bits()),
-        ImportedValue::Gauge(last) => format!("{:x}", last.to_bits()),
-        ImportedValue::Digest(digest) => {
-            let parts = digest.to_parts();
-            let sum = parts.sum.filter(|_| sums);
-            format!("{:?}", Parts { sum, ..parts })
-        }
-        ImportedValue::Set(set) => format!("{:?} {:?}", set.to_bytes(), set.cut_registers()),
-    }
 }
 
 /// What JSON cannot say.

@@ -149,7 +149,7 @@ impl Metric {
         let value = match value {
             ImportedValue::Counter(sum) => {
                 let value = sum.round() as i64;
-                Value::Counter(Counter { value, exact: (value as f64 != *sum).then_some(*sum) })
+                Value::Counter(Counter { value, exact: exact_if_other(*sum, value as f64) })
             }
             ImportedValue::Gauge(last) => Value::Gauge(Gauge { value: *last }),
             ImportedValue::Digest(digest) => {
@@ -169,6 +169,11 @@ impl Metric {
             is_distribution,
         }
     }
+}
+
+/// `exact`, if a receiver would not come to the same bits by itself.
+fn exact_if_other(exact: f64, plain: f64) -> Option<f64> {
+    (exact.to_bits() != plain.to_bits()).then_some(exact)
 }
 
 /// A register that was cut: its index, big-endian, and its rank.
@@ -212,7 +217,7 @@ impl From<Parts> for TDigest {
             min: parts.min,
             max: parts.max,
             reciprocal_sum: parts.reciprocal_sum.unwrap_or(0.0),
-            sum: parts.sum.filter(|&sum| sum != by_means),
+            sum: parts.sum.and_then(|sum| exact_if_other(sum, by_means)),
         }
     }
 }
