@@ -198,20 +198,20 @@ impl Inside {
         drop(plain);
         let part = format!("part:request,encoding:{tag}");
         self.telemetry.duration(names::IMPORT_RESPONSE_DURATION_NS, &part, room.began.elapsed());
-        self.merge(entries, id, room.deadline)?;
-        if set_precision > 0 {
+        let is_merged = self.merge(entries, id, room.deadline)?;
+        if is_merged && set_precision > 0 {
             self.count_cause("set_precision", set_precision);
         }
         Ok(())
     }
 
-    /// Merges what was decoded, unless it is a batch that has been merged.
+    /// Merges what was decoded; `false` if it is a batch that had been merged before.
     fn merge(
         &self,
         entries: Vec<ImportedEntry>,
         id: Option<BatchId>,
         deadline: Instant,
-    ) -> Result<(), Refusal> {
+    ) -> Result<bool, Refusal> {
         let began = Instant::now();
         let count = entries.len() as u64;
         let merge = || self.importer.import(entries, deadline);
@@ -223,14 +223,14 @@ impl Inside {
             Fate::Merged => {}
             Fate::Repeated => {
                 self.telemetry.count(names::IMPORT_REPEATED_TOTAL, "", 1);
-                return Ok(());
+                return Ok(false);
             }
             Fate::Underway => return Err(Refusal::Underway),
             Fate::Forgotten => return Err(Refusal::Forgotten),
         }
         self.telemetry.duration(names::IMPORT_RESPONSE_DURATION_NS, "part:merge", began.elapsed());
         self.telemetry.count(names::IMPORT_METRICS_TOTAL, "", count);
-        Ok(())
+        Ok(true)
     }
 
     fn count_cause(&self, cause: &str, n: u64) {

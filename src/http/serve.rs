@@ -29,7 +29,7 @@ use crate::telemetry::{Telemetry, names};
 /// What clients may take. At most 100 headers is a limit that is not ours to set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at once; one more is closed at once.
+    /// Connections at once; one more is closed at once. Nodes that forward here keep theirs.
     pub max_connections: usize,
     /// Request line and headers together.
     pub max_header_bytes: usize,
@@ -46,7 +46,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Limits {
-            max_connections: 512,
+            max_connections: 4096,
             max_header_bytes: 16 * 1024,
             header_read: Duration::from_secs(45),
             request: Duration::from_secs(30),

@@ -1,7 +1,7 @@
 //! `POST /import`.
 
-use std::io::Write;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 
@@ -189,6 +189,27 @@ async fn a_batch_is_merged_once_however_often_it_comes() {
     assert_eq!(post(node.http, &headers(20_000), &body).status, 202);
     let forgotten = post(node.http, &headers(2), &body);
     assert_eq!((forgotten.status, node.refused("forgotten")), (409, 1), "{forgotten:?}");
+}
+
+/// A hundred hosts behind slow links send at the same second.
+#[tokio::test(flavor = "multi_thread")]
+async fn short_bodies_do_not_wait_for_one_another() {
+    let limits = settings("in_flight: 1, max_body_bytes: 102400, timeout: 30s");
+    let node = Node::start(Role::Global, &limits).await;
+    let head = format!("Expect: 100-continue\r\nContent-Length: {}\r\n", JSON.len());
+    let asked = |_| {
+        let mut stream = send_head(node.http, &head);
+        let mut asked = [0; 25];
+        stream.read_exact(&mut asked).expect("the body is asked for");
+        assert_eq!(&asked, b"HTTP/1.1 100 Continue\r\n\r\n");
+        stream
+    };
+    let streams: Vec<TcpStream> = (0..100).map(asked).collect();
+    for mut stream in streams {
+        stream.write_all(JSON).expect("connected");
+        assert_eq!(answer(stream).status, 202);
+    }
+    assert_eq!(node.points(), points([("m.c#", 300.0)]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -231,7 +231,7 @@ impl Calls {
             }
             let merged = inside.merge(entries, None, deadline);
             drop(turn);
-            merged
+            merged.map(|_is_merged| ())
         });
         merged.await.unwrap_or(Err(Refusal::Failed))
     }

@@ -49,7 +49,7 @@ pub struct GrpcLimits {
 impl Default for GrpcLimits {
     fn default() -> Self {
         GrpcLimits {
-            max_connections: 1024,
+            max_connections: 4096,
             max_calls: 32,
             max_header_bytes: 16 * 1024,
             idle: Duration::from_secs(600),
