@@ -5,6 +5,7 @@ mod clients;
 mod fake_intake;
 mod fleet;
 mod flush_conformance;
+mod import;
 mod ledger;
 #[path = "../support/legacy_set.rs"]
 mod legacy_set;
