@@ -87,19 +87,36 @@ fn merge(shard: &mut Shard, entries: Vec<ImportedEntry>) {
 }
 
 /// One body from the wire to the shard, which knows the series from the body before.
-mod body_of_5000_entries {
+mod body {
+    use std::fmt;
+
     use super::*;
 
-    /// Of each digest.
-    const SAMPLES: [usize; 2] = [20, 100];
+    struct Size {
+        entries: usize,
+        /// Of each digest.
+        samples: usize,
+    }
 
-    #[divan::bench(args = SAMPLES)]
-    fn protobuf_in_zstd(bencher: Bencher, samples: usize) {
-        let plain = list(5_000, samples);
+    impl fmt::Display for Size {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "{} entries, {} samples each", self.entries, self.samples)
+        }
+    }
+
+    /// The first is short enough for a scheduler to leave it alone, even on a busy machine.
+    const SIZES: [Size; 3] = [
+        Size { entries: 200, samples: 20 },
+        Size { entries: 5_000, samples: 20 },
+        Size { entries: 5_000, samples: 100 },
+    ];
+
+    #[divan::bench(args = SIZES)]
+    fn protobuf_in_zstd(bencher: Bencher, size: &Size) {
+        let plain = list(size.entries, size.samples);
         let body = zstd::bulk::compress(&plain, 1).expect("memory takes everything");
-        println!("{} bytes, {} of them plain", body.len(), plain.len());
         let mut shard = shard();
-        bencher.counter(ItemsCount::new(5_000usize)).bench_local(|| {
+        bencher.counter(ItemsCount::new(size.entries)).bench_local(|| {
             let plain = zstd::bulk::decompress(black_box(&body), plain.len());
             let plain = plain.expect("just encoded");
             let imported = protobuf::decode(&plain, LIMITS).expect("just encoded");
@@ -107,15 +124,14 @@ mod body_of_5000_entries {
         });
     }
 
-    #[divan::bench(args = SAMPLES)]
-    fn json_in_zlib(bencher: Bencher, samples: usize) {
-        let plain = array(5_000, samples);
+    #[divan::bench(args = SIZES)]
+    fn json_in_zlib(bencher: Bencher, size: &Size) {
+        let plain = array(size.entries, size.samples);
         let mut body = Vec::new();
         let mut encoder = ZlibEncoder::new(&plain[..], Compression::fast());
         encoder.read_to_end(&mut body).expect("memory takes everything");
-        println!("{} bytes, {} of them plain", body.len(), plain.len());
         let mut shard = shard();
-        bencher.counter(ItemsCount::new(5_000usize)).bench_local(|| {
+        bencher.counter(ItemsCount::new(size.entries)).bench_local(|| {
             let mut plain = Vec::new();
             ZlibDecoder::new(black_box(&body[..])).read_to_end(&mut plain).expect("just encoded");
             let imported = json::decode(&plain, LIMITS).expect("just encoded");

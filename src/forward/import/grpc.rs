@@ -141,10 +141,10 @@ impl Calls {
 
     /// The one message there is.
     async fn only(&self, messages: &mut Messages) -> Result<Bytes, Refusal> {
-        let Some(list) = self.next(messages).await? else {
+        let Some(list) = next(messages, self.most()).await? else {
             return Err(Refusal::Cut("no message".to_owned()));
         };
-        match self.next(messages).await? {
+        match next(messages, self.most()).await? {
             None => Ok(list),
             Some(_) => Err(Refusal::Cut("a second message".to_owned())),
         }
@@ -167,7 +167,7 @@ impl Calls {
     /// A whole stream, as a list: its metrics are the list's field 1.
     async fn whole(&self, mut messages: Messages) -> Result<Bytes, Refusal> {
         let mut list = Vec::new();
-        while let Some(metric) = self.next(&mut messages).await? {
+        while let Some(metric) = next(&mut messages, MAX_METRIC_BYTES).await? {
             if list.len() + metric.len() + MAX_ENTRY_HEAD_BYTES > self.most() {
                 return Err(Refusal::TooLong(self.most()));
             }
@@ -190,7 +190,7 @@ impl Calls {
         let end = loop {
             let next = async {
                 tokio::select! {
-                    metric = self.next(&mut messages) => metric,
+                    metric = next(&mut messages, MAX_METRIC_BYTES) => metric,
                     _ = closing.wait_for(|is_closing| *is_closing) => Ok(None),
                 }
             };
@@ -235,13 +235,14 @@ impl Calls {
         });
         merged.await.unwrap_or(Err(Refusal::Failed))
     }
+}
 
-    async fn next(&self, messages: &mut Messages) -> Result<Option<Bytes>, Refusal> {
-        messages.message().await.map_err(|status| match status.code() {
-            Code::OutOfRange => Refusal::TooLong(self.most()),
-            _ => Refusal::Cut(status.message().to_owned()),
-        })
-    }
+/// The next message; none is longer than `most` bytes.
+async fn next(messages: &mut Messages, most: usize) -> Result<Option<Bytes>, Refusal> {
+    messages.message().await.map_err(|status| match status.code() {
+        Code::OutOfRange => Refusal::TooLong(most),
+        _ => Refusal::Cut(status.message().to_owned()),
+    })
 }
 
 fn received(list: Bytes, id: Option<BatchId>) -> Received {
