@@ -222,9 +222,9 @@ impl Collecting {
     }
 }
 
-/// `cause` unless the number is finite.
+/// The number if it is finite, without the sign of a zero: protobuf does not carry it.
 fn finite(number: f64) -> Result<f64, Cause> {
-    if number.is_finite() { Ok(number) } else { Err(Cause::NonFinite) }
+    if number.is_finite() { Ok(number + 0.0) } else { Err(Cause::NonFinite) }
 }
 
 /// Tags as they come, canonical. A comma within one would make it two in the joined form, so

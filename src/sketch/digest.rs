@@ -98,6 +98,7 @@ impl Digest {
     #[inline]
     pub fn add(&mut self, value: f64, weight: Weight) {
         debug_assert!(value.is_finite(), "a digest takes finite values only");
+        let value = without_sign_of_zero(value);
         // In Veneur mode `units` has no capacity, so every sample takes the other way.
         if weight == Weight::ONE && self.units.len() < self.units.capacity() {
             self.units.push(UnitSample::from_value(value));
@@ -184,7 +185,7 @@ impl Digest {
         self.known_sum + self.unit_values().sum::<f64>()
     }
 
-    /// Σ weight / value: infinite once a value was 0 (NaN after both 0 and −0), as in Veneur.
+    /// Σ weight / value: infinite once a value was 0, as in Veneur.
     pub fn reciprocal_sum(&self) -> f64 {
         self.known_reciprocal_sum + self.unit_values().map(|value| 1.0 / value).sum::<f64>()
     }
@@ -250,6 +251,13 @@ impl Digest {
 /// The next size of a buffer of `capacity` samples; `None` when it is to be emptied instead.
 fn next_capacity(capacity: usize) -> Option<usize> {
     [16, 64, BUFFER].into_iter().find(|&next| next > capacity)
+}
+
+/// Protobuf does not carry −0; as a sample it would also turn the reciprocal sum to NaN once
+/// it meets 0.
+#[inline]
+fn without_sign_of_zero(value: f64) -> f64 {
+    value + 0.0
 }
 
 fn total_weight(centroids: &[Centroid]) -> f64 {
@@ -340,6 +348,7 @@ mod tests {
         digest.compress();
         assert_eq!((digest.sum(), digest.reciprocal_sum()), (57.0, 3.75));
         digest.add(0.0, Weight::ONE);
+        digest.add(-0.0, Weight::ONE);
         assert_eq!(digest.reciprocal_sum(), f64::INFINITY);
         // Whole numbers stay whole, folded or not.
         let mut digest = digest_of((1..=100_000).map(f64::from));

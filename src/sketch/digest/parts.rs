@@ -1,6 +1,6 @@
 //! A digest from what a peer sent: checked, since one NaN would spoil all it is merged into.
 
-use super::{Centroid, Digest, fold, sum, total_weight};
+use super::{Centroid, Digest, fold, sum, total_weight, without_sign_of_zero};
 
 /// The largest weight that is believed: beyond it, doubles no longer count by ones anyway.
 const MAX_WEIGHT: f64 = 1e18;
@@ -59,6 +59,9 @@ impl Digest {
         if !weights_above_zero || weight.is_nan() || weight > MAX_WEIGHT {
             return Err(DigestError::BadWeight);
         }
+        for centroid in &mut centroids {
+            centroid.mean = without_sign_of_zero(centroid.mean);
+        }
         if !centroids.is_sorted_by(|a, b| a.mean <= b.mean) {
             centroids.sort_by(|a, b| a.mean.total_cmp(&b.mean));
         }
@@ -69,12 +72,15 @@ impl Digest {
             return Err(DigestError::BadExtremes);
         }
         let own_sum = parts.sum.filter(|sum| sum.is_finite());
-        let reciprocal_sum = || centroids.iter().map(|c| 1.0 / c.mean * c.weight).sum();
+        let sum = own_sum.unwrap_or_else(|| sum(&centroids));
+        let reciprocal_sum = parts
+            .reciprocal_sum
+            .unwrap_or_else(|| centroids.iter().map(|c| 1.0 / c.mean * c.weight).sum());
         let mut digest = Digest {
-            known_min: min.min(first.mean),
-            known_max: max.max(last.mean),
-            known_sum: own_sum.unwrap_or_else(|| sum(&centroids)),
-            known_reciprocal_sum: parts.reciprocal_sum.unwrap_or_else(reciprocal_sum),
+            known_min: without_sign_of_zero(min.min(first.mean)),
+            known_max: without_sign_of_zero(max.max(last.mean)),
+            known_sum: without_sign_of_zero(sum),
+            known_reciprocal_sum: without_sign_of_zero(reciprocal_sum),
             ..Digest::new()
         };
         if centroids.len() <= fold::MAX_CENTROIDS {
@@ -139,6 +145,12 @@ mod tests {
         assert_eq!((digest.min(), digest.max()), (Some(1.0), Some(3.0)), "widened");
         assert_eq!((digest.weight(), digest.sum()), (3.0, 5.0));
         assert_eq!(digest.reciprocal_sum(), 2.0 + 1.0 / 3.0);
+
+        // Neither sign of zero is taken for a difference.
+        let zeros = Digest::from_parts(parts(vec![centroid(-0.0, 1.0)], -0.0, -0.0));
+        let mut zeros = zeros.expect("valid parts");
+        assert_eq!(zeros.quantile(0.5).map(f64::to_bits), Some(0));
+        assert_eq!(zeros.reciprocal_sum(), f64::INFINITY);
 
         // Veneur's empty digest.
         let empty = Digest::from_parts(parts(vec![], f64::INFINITY, f64::NEG_INFINITY));
