@@ -8,11 +8,14 @@ use std::path::PathBuf;
 
 use lexopt::{Arg, Parser};
 
+use crate::config::Program;
+
 /// What `veneur --help` prints.
 pub const HELP: &str = "\
 veneur: a DogStatsD aggregating daemon
 
   veneur [-f FILE]                run; without FILE on built-in defaults
+  veneur proxy -f FILE            pass on what other nodes forward, to the node it belongs to
   veneur explain [--json] LINE    how a line would be treated, and why
   veneur emit ...                 send metrics, events and service checks
 
@@ -42,17 +45,19 @@ pub enum Command {
     Help,
     /// Print the version.
     Version,
-    /// Run the daemon, or check its configuration.
-    Daemon(DaemonArguments),
+    /// Run the daemon or the proxy, or check its configuration.
+    Run(RunArguments),
     /// `veneur explain`, with the arguments behind it.
     Explain(Parser),
     /// `veneur emit`, with the arguments behind it.
     Emit(Parser),
 }
 
-/// How to run the daemon.
+/// How to run the daemon or the proxy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DaemonArguments {
+pub struct RunArguments {
+    /// Which of them.
+    pub program: Program,
     /// The configuration file; `None`: built-in defaults.
     pub config: Option<PathBuf>,
     /// Check the configuration and exit.
@@ -73,21 +78,22 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, l
         None => argument,
     };
     let mut parser = Parser::from_iter(arguments.into_iter().map(go_flag));
-    let mut daemon = DaemonArguments::default();
+    let mut run = RunArguments::default();
     while let Some(argument) = parser.next()? {
         match argument {
-            Arg::Short('f') | Arg::Long("config") => daemon.config = Some(parser.value()?.into()),
-            Arg::Long("validate-config") => daemon.validate = true,
-            Arg::Long("validate-config-strict") => (daemon.validate, daemon.strict) = (true, true),
-            Arg::Long("print-config") => daemon.print_config = true,
+            Arg::Short('f') | Arg::Long("config") => run.config = Some(parser.value()?.into()),
+            Arg::Long("validate-config") => run.validate = true,
+            Arg::Long("validate-config-strict") => (run.validate, run.strict) = (true, true),
+            Arg::Long("print-config") => run.print_config = true,
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
             Arg::Short('V') | Arg::Long("version") => return Ok(Command::Version),
             Arg::Value(word) if word == "explain" => return Ok(Command::Explain(parser)),
+            Arg::Value(word) if word == "proxy" => run.program = Program::Proxy,
             Arg::Value(word) if word == "emit" => return Ok(Command::Emit(parser)),
             Arg::Short(_) | Arg::Long(_) | Arg::Value(_) => return Err(argument.unexpected()),
         }
     }
-    Ok(Command::Daemon(daemon))
+    Ok(Command::Run(run))
 }
 
 #[cfg(test)]
@@ -107,19 +113,20 @@ mod tests {
     #[test]
     fn the_daemon_is_told_what_to_do() {
         let config = Some(PathBuf::from("a.yaml"));
-        let plain = DaemonArguments::default;
+        let plain = RunArguments::default;
         for (words, wanted) in [
             ("", plain()),
-            ("-f a.yaml", DaemonArguments { config: config.clone(), ..plain() }),
-            ("-f a.yaml -validate-config", DaemonArguments { config, validate: true, ..plain() }),
+            ("-f a.yaml", RunArguments { config: config.clone(), ..plain() }),
             (
-                "--validate-config-strict",
-                DaemonArguments { validate: true, strict: true, ..plain() },
+                "proxy -f a.yaml",
+                RunArguments { program: Program::Proxy, config: config.clone(), ..plain() },
             ),
-            ("--print-config", DaemonArguments { print_config: true, ..plain() }),
+            ("-f a.yaml -validate-config", RunArguments { config, validate: true, ..plain() }),
+            ("--validate-config-strict", RunArguments { validate: true, strict: true, ..plain() }),
+            ("--print-config", RunArguments { print_config: true, ..plain() }),
         ] {
             match parse_words(words) {
-                Ok(Command::Daemon(arguments)) => assert_eq!(arguments, wanted, "{words}"),
+                Ok(Command::Run(arguments)) => assert_eq!(arguments, wanted, "{words}"),
                 other => panic!("{words}: {other:?}"),
             }
         }

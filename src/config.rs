@@ -14,6 +14,7 @@
 mod duration;
 pub mod listen;
 pub mod machine;
+mod matchers;
 mod overlay;
 mod problem;
 mod raw;
@@ -40,7 +41,7 @@ use tree::Malformed;
 
 pub use problem::{Place, Problem, Problems};
 pub use secret::{BaseUrl, Secret};
-pub use settings::Settings;
+pub use settings::{Program, Settings};
 
 /// Some editors put it before UTF-8.
 const BYTE_ORDER_MARK: char = '\u{feff}';
@@ -65,16 +66,38 @@ pub fn load(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     strict: bool,
 ) -> Result<Loaded, Problems> {
+    read(Program::Daemon, path, environment, strict)
+}
+
+/// As [`load`], for a proxy: it needs somewhere to forward to, keys that mean nothing to it are
+/// remarked on, and of the environment `VENEUR_PROXY_<KEY>` counts, too.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_proxy(
+    path: Option<&Path>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    strict: bool,
+) -> Result<Loaded, Problems> {
+    read(Program::Proxy, path, environment, strict)
+}
+
+fn read(
+    program: Program,
+    path: Option<&Path>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    strict: bool,
+) -> Result<Loaded, Problems> {
     let machine = Machine::this();
     let Some(path) = path else {
-        return parse("built-in", "", environment, strict, &machine);
+        return parse_as(program, "built-in", "", environment, strict, &machine);
     };
     let name = path.display().to_string();
     let unreadable = |what: &str| Problem::new(Place::File(name.as_str().into()), what);
     let bytes =
         (machine.read)(path).map_err(|error| unreadable(&format!("cannot be read: {error}")))?;
     let text = String::from_utf8(bytes).map_err(|_| unreadable("not UTF-8"))?;
-    parse(&name, &text, environment, strict, &machine)
+    parse_as(program, &name, &text, environment, strict, &machine)
 }
 
 /// As [`load`], with the `text` of the file called `name` in messages, on a given `machine`.
@@ -88,19 +111,49 @@ pub fn parse(
     strict: bool,
     machine: &Machine,
 ) -> Result<Loaded, Problems> {
+    parse_as(Program::Daemon, name, text, environment, strict, machine)
+}
+
+/// As [`load_proxy`], with the `text` of the file called `name` in messages, on a given
+/// `machine`.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse_proxy(
+    name: &str,
+    text: &str,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    strict: bool,
+    machine: &Machine,
+) -> Result<Loaded, Problems> {
+    parse_as(Program::Proxy, name, text, environment, strict, machine)
+}
+
+fn parse_as(
+    program: Program,
+    name: &str,
+    text: &str,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    strict: bool,
+    machine: &Machine,
+) -> Result<Loaded, Problems> {
     let name: Arc<str> = name.into();
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let mut report = Report::default();
     let mut raw = Raw::default();
     match tree::parse(text) {
-        Ok(root) => Reader::new(&mut raw, &mut report, strict).file(&root, &name),
+        Ok(root) => Reader::new(program, &mut raw, &mut report, strict).file(&root, &name),
         Err(Malformed { line, what }) => {
-            let place = line.map_or(Place::File(name.clone()), |line| Place::Line(name, line));
+            let place =
+                line.map_or(Place::File(name.clone()), |line| Place::Line(name.clone(), line));
             report.problems.push(Problem::new(place, what));
         }
     }
-    overlay::lay(&mut Reader::new(&mut raw, &mut report, strict), environment);
-    let settings = validate::settings(&raw, machine, &mut report);
+    overlay::lay(&mut Reader::new(program, &mut raw, &mut report, strict), environment);
+    let settings = validate::settings(program, &raw, machine, &mut report);
+    if program == Program::Proxy && report.problems.is_empty() {
+        report.problems.extend(validate::lacks_of_a_proxy(&settings, &name));
+    }
     let Report { mut problems, mut warnings } = report;
     problems.sort();
     warnings.sort();

@@ -4,7 +4,7 @@
 //! ```text
 //! flush ─► Forwarder::offer ─► encode: by ring member, in bodies ─► outbox ─► HTTP, gRPC
 //!                                 (blocking pool)                    │  ▲
-//!                                                                    └──┘ retry, move, halve
+//! import of a proxy ─► Relay ─────────┘                              └──┘ retry, move, halve
 //! ```
 //!
 //! One task ([`client`]) owns it all; what is decided is pure and in files of its own: which
@@ -14,6 +14,7 @@
 
 mod books;
 mod client;
+mod discovery;
 pub mod encode;
 mod grpc;
 mod health;
@@ -23,26 +24,29 @@ pub mod import;
 pub mod outbox;
 pub mod pack;
 pub mod reason;
+pub mod relay;
 pub mod ring;
 pub mod seen;
 mod transport;
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::error;
 
 use self::books::Books;
-use self::client::Client;
-use self::encode::Encoder;
+use self::client::{Client, Times};
+use self::encode::{Encoded, Encoder};
 use self::http::Http;
 use self::identity::Identities;
 use self::outbox::Outbox;
 use self::pack::BodyLimits;
 use self::reason::Reason;
+use self::relay::Relay;
+use self::ring::Ring;
 use crate::aggregate::Aggregate;
 use crate::config::settings::{ForwardFormat, ForwardSettings};
 use crate::model::{Interval, MetricKey, UnixSeconds};
@@ -60,18 +64,23 @@ pub struct Forwarder {
     offers: mpsc::Sender<Offer>,
     task: JoinHandle<()>,
     books: Books,
+    encoder: Encoder,
+    queue_bytes: usize,
+    ring: watch::Receiver<Arc<Ring>>,
 }
 
-/// What one flush has to forward.
+/// What comes to be forwarded.
 #[derive(Debug)]
-struct Offer {
-    forwards: Vec<(Arc<MetricKey>, Aggregate)>,
-    at: UnixSeconds,
+enum Offer {
+    /// What one flush has gathered.
+    Flush { forwards: Vec<(Arc<MetricKey>, Aggregate)>, at: UnixSeconds },
+    /// What came from other nodes in one request. It is taken whole, or given back.
+    Bodies { encoded: Encoded, took: Duration, reply: oneshot::Sender<Result<(), Encoded>> },
 }
 
 impl Forwarder {
     /// Starts the task. Needs a tokio runtime, and a default TLS provider of the process.
-    /// Flushes come every `interval`, which is also how long delivering the last one may take.
+    /// Delivering what is left at the end may take one `interval`.
     ///
     /// # Errors
     /// When an address, certificate or token cannot be used.
@@ -80,33 +89,53 @@ impl Forwarder {
         interval: Interval,
         telemetry: Telemetry,
     ) -> Result<Forwarder, SetupError> {
-        let (format, limits) = (settings.format, body_limits(settings));
+        let encoder = Encoder {
+            format: settings.format,
+            limits: body_limits(settings),
+            ignored: settings.ignored_tags.as_slice().into(),
+        };
         let outbox = Outbox::new(outbox_limits(settings), Identities::new(SystemTime::now()));
         let books = Books::new(telemetry);
         let client = Client::new(
             Http::new(settings)?,
-            Encoder { format, limits },
+            encoder.clone(),
             outbox,
-            settings.timeout,
-            interval.length(),
+            Times {
+                request: settings.timeout,
+                refresh: settings.refresh,
+                drain: interval.length(),
+            },
             books.clone(),
         );
+        let ring = client.ring();
         let (offers, receiver) = mpsc::channel(QUEUE_FLUSHES);
         let task = tokio::spawn(client.run(receiver));
-        Ok(Forwarder { offers, task, books })
+        Ok(Forwarder { offers, task, books, encoder, queue_bytes: settings.queue_bytes, ring })
     }
 
     /// Offers what a flush has to forward, `at` being the end of its interval. Never blocks: if
     /// encoding cannot keep up, the entries are dropped and counted.
     pub fn offer(&self, forwards: Vec<(Arc<MetricKey>, Aggregate)>, at: UnixSeconds) {
-        let (offer, reason) = match self.offers.try_send(Offer { forwards, at }) {
+        let entries = forwards.len() as u64;
+        let reason = match self.offers.try_send(Offer::Flush { forwards, at }) {
             Ok(()) => return,
-            Err(TrySendError::Full(offer)) => (offer, Reason::Busy),
-            Err(TrySendError::Closed(offer)) => (offer, Reason::Shutdown),
+            Err(TrySendError::Full(_)) => Reason::Busy,
+            Err(TrySendError::Closed(_)) => Reason::Shutdown,
         };
-        if !offer.forwards.is_empty() {
-            self.books.left_out(reason, offer.forwards.len() as u64);
+        if entries > 0 {
+            self.books.left_out(reason, entries);
         }
+    }
+
+    /// A way to pass on what comes from other nodes. It must be closed before
+    /// [`Forwarder::finish`] can end.
+    pub fn relay(&self) -> Relay {
+        Relay::new(self.offers.clone(), self.ring.clone(), self.encoder.clone(), self.queue_bytes)
+    }
+
+    /// Who has which share, as it changes; without members as long as none is known.
+    pub fn ring(&self) -> watch::Receiver<Arc<Ring>> {
+        self.ring.clone()
     }
 
     /// Delivers what has been offered, for one more interval at most; what is left then is

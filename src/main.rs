@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use veneur::cli::emit::{self, EmitError};
 use veneur::cli::explain::{self, ExplainError};
-use veneur::cli::{self, Command, DaemonArguments};
-use veneur::config::{self, Loaded, Problems};
+use veneur::cli::{self, Command, RunArguments};
+use veneur::config::{self, Loaded, Problems, Program};
 use veneur::server::{Server, panics};
 use veneur::telemetry::sentry::{self, Reporter};
 use veneur::telemetry::{Telemetry, logging};
@@ -34,16 +34,20 @@ fn main() -> ExitCode {
             Err(error @ EmitError::Usage(_)) => fail(&error.to_string(), EXIT_USAGE),
             Err(error) => fail(&error.to_string(), 1),
         },
-        Ok(Command::Daemon(arguments)) => daemon(&arguments),
+        Ok(Command::Run(arguments)) => check_or_run(&arguments),
         Err(error) => fail(&format!("{error}; see veneur --help"), EXIT_USAGE),
     }
 }
 
-fn load(arguments: &DaemonArguments) -> Result<Loaded, Problems> {
-    config::load(arguments.config.as_deref(), std::env::vars_os(), arguments.strict)
+fn load(arguments: &RunArguments) -> Result<Loaded, Problems> {
+    let load = match arguments.program {
+        Program::Daemon => config::load,
+        Program::Proxy => config::load_proxy,
+    };
+    load(arguments.config.as_deref(), std::env::vars_os(), arguments.strict)
 }
 
-fn daemon(arguments: &DaemonArguments) -> ExitCode {
+fn check_or_run(arguments: &RunArguments) -> ExitCode {
     let loaded = match load(arguments) {
         Ok(loaded) => loaded,
         Err(problems) => return fail(&problems.to_string(), EXIT_USAGE),
@@ -61,7 +65,7 @@ fn daemon(arguments: &DaemonArguments) -> ExitCode {
     }
 }
 
-fn run(loaded: Loaded, arguments: DaemonArguments) -> Result<(), Box<dyn Error>> {
+fn run(loaded: Loaded, arguments: RunArguments) -> Result<(), Box<dyn Error>> {
     let settings = &loaded.settings;
     let telemetry = Telemetry::default();
     panics::end_process();

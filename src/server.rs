@@ -1,4 +1,4 @@
-//! Builds the daemon and runs it: the only module that knows all parts.
+//! Builds the daemon or the proxy and runs it: the only module that knows all parts.
 //!
 //! [`Server::build`] binds every socket or says in one sentence why it cannot; nothing runs
 //! until [`Server::run`], which starts consumers before producers and returns when everything
@@ -9,32 +9,33 @@ mod destinations;
 mod outlet;
 mod pages;
 pub mod panics;
+mod proxy;
 mod reload;
 mod signals;
 mod sources;
 mod stats;
+mod steering;
 mod watchdog;
 
 use std::io;
 
-use tokio::sync::mpsc;
 use tracing::warn;
 
-use crate::config::Loaded;
+use crate::config::{Loaded, Program};
 use crate::forward;
 use crate::ingest::{BindError, EnvironmentError, HttpListener, Inherited, Listeners, bind_http};
 use crate::sinks::post::SetupError;
 use crate::telemetry::Telemetry;
 use crate::telemetry::logging::Logs;
 use daemon::Daemon;
+use proxy::Proxy;
 pub use reload::Reload;
-use reload::Reloader;
-use signals::Signals;
+use steering::Steering;
 
 /// Threads of the runtime that serves HTTP and the sinks.
 const IO_THREADS: usize = 2;
 
-/// Why the daemon could not start.
+/// Why the process could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A socket.
@@ -49,6 +50,9 @@ pub enum StartError {
     /// Forwarding.
     #[error("cannot set up forwarding: {0}")]
     Forward(#[from] forward::SetupError),
+    /// Settings that are no proxy's.
+    #[error("a proxy needs an upstream node")]
+    NoUpstream,
     /// No thread, descriptor or signal to be had.
     #[error("the system refuses: {0}")]
     System(#[from] io::Error),
@@ -99,11 +103,11 @@ impl Server {
             .enable_all()
             .build()?;
         let ended = runtime.block_on(async {
-            let signals = Signals::register()?;
-            let reloader = Reloader::start(reload)?;
-            let (quit, quits) = mpsc::channel(1);
-            let daemon = Daemon::start(self, quit)?;
-            daemon.supervise(signals, quits, reloader).await;
+            let (steering, quit) = Steering::start(reload)?;
+            match self.loaded.settings.program {
+                Program::Daemon => Daemon::start(self, quit)?.supervise(steering).await,
+                Program::Proxy => Proxy::start(self, quit)?.supervise(steering).await,
+            }
             Ok(())
         });
         // A standard output nobody reads may hold a thread of the pool for ever.

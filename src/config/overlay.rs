@@ -3,17 +3,20 @@
 //! `VENEUR_<KEY>` sets a key whatever the file says. Case and underscores do not matter, so
 //! that our `VENEUR_DATADOG__KEY_IN_QUERY` and `VENEUR_FLUSH_MAX_PER_BODY` and Veneur 14's
 //! `VENEUR_DATADOGAPIHOSTNAME` all find their key. Lists are separated by commas. An empty
-//! variable is an empty text or list, which for most keys means off.
+//! variable is an empty text or list, which for most keys means off. To a proxy, Veneur 14's
+//! `VENEUR_PROXY_<KEY>` says the same, and counts before `VENEUR_<KEY>`.
 
 use std::ffi::OsString;
 
 use super::problem::{Place, Problem};
 use super::raw;
 use super::reader::Reader;
+use super::settings::Program;
 use super::tree::{Node, Value};
 use super::unknown;
 
 const PREFIX: &str = "VENEUR_";
+const PROXY_PREFIX: &str = "VENEUR_PROXY_";
 
 /// Reads those of `variables` that are ours, in the order of their names.
 pub(super) fn lay(
@@ -25,9 +28,12 @@ pub(super) fn lay(
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
         .filter(|(name, _)| name.starts_with(PREFIX))
         .collect();
-    ours.sort();
+    let is_proxy = reader.program == Program::Proxy;
+    let of_a_proxy = |name: &str| is_proxy && name.starts_with(PROXY_PREFIX);
+    ours.sort_by(|(a, _), (b, _)| (of_a_proxy(a), a).cmp(&(of_a_proxy(b), b)));
     for (name, value) in ours {
-        let written = &name[PREFIX.len()..];
+        let prefix = if of_a_proxy(&name) { PROXY_PREFIX } else { PREFIX };
+        let written = &name[prefix.len()..];
         let place = Place::Variable(name.as_str().into());
         let known = raw::names().find(|(_, key)| squeezed(key) == squeezed(written));
         let Some((row, key)) = known else {
@@ -77,7 +83,7 @@ mod tests {
     fn read(variables: &[(&str, &str)]) -> (Raw, Report) {
         let (mut raw, mut report) = (Raw::default(), Report::default());
         let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
-        lay(&mut Reader::new(&mut raw, &mut report, true), variables);
+        lay(&mut Reader::new(Program::Daemon, &mut raw, &mut report, true), variables);
         (raw, report)
     }
 
@@ -144,7 +150,7 @@ mod tests {
     fn what_is_not_utf8_is_refused_without_being_shown() {
         let (mut raw, mut report) = (Raw::default(), Report::default());
         let variable = ("VENEUR_KEY".into(), OsString::from_vec(b"hunter2\xff".to_vec()));
-        lay(&mut Reader::new(&mut raw, &mut report, false), [variable]);
+        lay(&mut Reader::new(Program::Daemon, &mut raw, &mut report, false), [variable]);
         assert_eq!(
             report.problems.iter().map(Problem::to_string).collect::<Vec<_>>(),
             ["environment variable VENEUR_KEY: key: not UTF-8"]

@@ -5,13 +5,16 @@
 //! written, typed and with its place; [`super::validate`] makes [`super::Settings`] of it.
 //!
 //! Names are those of Veneur v1.1.0, flat as they were; aliases are Veneur 14's names of the
-//! same things; what Veneur does not have is in sections (`section.key`).
+//! same things; what Veneur does not have is in sections (`section.key`). A proxy reads the same
+//! keys; those that mean nothing to it are remarked on.
 
 use std::time::Duration;
 
 use super::listen::{HOST_PORT, split_host_port};
+use super::matchers;
 use super::reading::{Given, Reading};
 use super::secret::BaseUrl;
+use crate::model::TagMatcher;
 
 /// A scalar, if it was written.
 pub(super) type One<T> = Option<Given<T>>;
@@ -69,6 +72,11 @@ pub(super) struct Raw {
     pub(super) forward_queue_bytes: One<u64>,
     pub(super) forward_queue_age: One<Duration>,
     pub(super) forward_failover_after: One<Duration>,
+    pub(super) grpc_forward_address: Many<String>,
+    pub(super) consul_forward_service_name: One<String>,
+    pub(super) consul_forward_grpc_service_name: One<String>,
+    pub(super) consul_refresh_interval: One<Duration>,
+    pub(super) ignore_tags: Many<TagMatcher>,
     pub(super) key: One<String>,
     pub(super) api_hostname: One<String>,
     pub(super) flush_max_per_body: One<u64>,
@@ -129,6 +137,29 @@ impl Row {
     const fn later(self, feature: &'static str) -> Row {
         Row { later: Some(feature), ..self }
     }
+}
+
+/// Keys that mean something to a proxy; one that ends in `_` or `.` stands for all that begin so.
+const OF_A_PROXY: [&str; 14] = [
+    "interval",
+    "hostname",
+    "tags",
+    "http_",
+    "http.",
+    "grpc_",
+    "import.",
+    "forward_",
+    "forward.",
+    "consul_",
+    "ignore_tags",
+    "stats_address",
+    "sentry_dsn",
+    "debug",
+];
+
+/// Whether a key means something to a proxy.
+pub(super) fn is_of_a_proxy(name: &str) -> bool {
+    OF_A_PROXY.iter().any(|key| name == *key || key.ends_with(['_', '.']) && name.starts_with(key))
 }
 
 /// Every key, grouped as in `example.yaml`.
@@ -193,10 +224,21 @@ pub(super) static ROWS: &[Row] = &[
     Row::new("forward.max_body_bytes", |raw, read| raw.forward_max_body_bytes = read.one()),
     Row::new("forward.max_plain_bytes", |raw, read| raw.forward_max_plain_bytes = read.one()),
     Row::new("forward.in_flight", |raw, read| raw.forward_in_flight = read.one()),
-    Row::new("forward.timeout", |raw, read| raw.forward_timeout = read.one()),
+    Row::new("forward.timeout", |raw, read| raw.forward_timeout = read.one())
+        .also(&["forward_timeout"]),
     Row::new("forward.queue_bytes", |raw, read| raw.forward_queue_bytes = read.one()),
     Row::new("forward.queue_age", |raw, read| raw.forward_queue_age = read.one()),
     Row::new("forward.failover_after", |raw, read| raw.forward_failover_after = read.one()),
+    Row::new("grpc_forward_address", |raw, read| raw.grpc_forward_address = read.one_or_many())
+        .url(),
+    Row::new("consul_forward_service_name", |raw, read| {
+        raw.consul_forward_service_name = read.one();
+    }),
+    Row::new("consul_forward_grpc_service_name", |raw, read| {
+        raw.consul_forward_grpc_service_name = read.one();
+    }),
+    Row::new("consul_refresh_interval", |raw, read| raw.consul_refresh_interval = read.one()),
+    Row::new("ignore_tags", |raw, read| raw.ignore_tags = matchers::read(read)),
     Row::new("key", |raw, read| raw.key = read.one()).also(&["datadog_api_key"]).secret(),
     Row::new("api_hostname", |raw, read| raw.api_hostname = read.one())
         .also(&["datadog_api_hostname"])
@@ -257,16 +299,18 @@ pub(super) fn names() -> impl Iterator<Item = (&'static Row, &'static str)> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::config::tree::{self, Entry, Value};
 
     #[test]
     fn no_two_keys_share_a_name_even_without_underscores() {
-        let mut squeezed: Vec<_> = names().map(|(_, name)| name.replace(['_', '.'], "")).collect();
-        let count = squeezed.len();
-        squeezed.sort();
-        squeezed.dedup();
-        assert_eq!(squeezed.len(), count);
+        let mut rows = BTreeMap::new();
+        for (row, name) in names() {
+            let first = rows.entry(name.replace(['_', '.'], "")).or_insert(row.name);
+            assert_eq!(*first, row.name, "{name} names two keys");
+        }
     }
 
     #[test]

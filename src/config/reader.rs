@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use super::problem::{Place, Problem, Report, Source};
-use super::raw::{ROWS, Raw, Row, names};
+use super::raw::{ROWS, Raw, Row, is_of_a_proxy, names};
 use super::reading::Reading;
+use super::settings::Program;
 use super::tree::{Entry, Node, Value};
 use super::unknown;
 
@@ -18,6 +19,8 @@ pub(super) struct Reader<'a> {
     pub(super) raw: &'a mut Raw,
     /// Where problems and warnings go.
     pub(super) report: &'a mut Report,
+    /// Whose configuration it is.
+    pub(super) program: Program,
     /// Whether unknown and repeated keys are problems.
     strict: bool,
     /// What this origin has given.
@@ -38,8 +41,13 @@ struct Seen {
 
 impl<'a> Reader<'a> {
     /// A reader of one origin.
-    pub(super) fn new(raw: &'a mut Raw, report: &'a mut Report, strict: bool) -> Reader<'a> {
-        Reader { raw, report, strict, seen: Vec::new() }
+    pub(super) fn new(
+        program: Program,
+        raw: &'a mut Raw,
+        report: &'a mut Report,
+        strict: bool,
+    ) -> Reader<'a> {
+        Reader { raw, report, program, strict, seen: Vec::new() }
     }
 
     /// Reads the tree of `file`.
@@ -104,11 +112,14 @@ impl<'a> Reader<'a> {
         }
         let mut read = Reading { row, key, place: place.clone(), node, report: self.report };
         (row.set)(self.raw, &mut read);
-        if let Some(feature) = row.later
-            && !is_off
-        {
+        let is_of_another = self.program == Program::Proxy && !is_of_a_proxy(row.name);
+        let remark = match row.later {
+            Some(feature) => Some(format!("this build has no {feature} yet; it has no effect")),
+            None => is_of_another.then(|| "without effect in a proxy".to_owned()),
+        };
+        if let Some(remark) = remark.filter(|_| !is_off) {
             let source = read.source();
-            self.report.warn(&source, format!("this build has no {feature} yet; it has no effect"));
+            self.report.warn(&source, remark);
         }
         self.seen.push(Seen { row, key, place, is_off });
     }
@@ -146,7 +157,7 @@ mod tests {
     fn read(text: &str, strict: bool) -> (Raw, Report) {
         let (mut raw, mut report) = (Raw::default(), Report::default());
         let root = tree::parse(text).expect("the tests write YAML");
-        Reader::new(&mut raw, &mut report, strict).file(&root, &"v.yaml".into());
+        Reader::new(Program::Daemon, &mut raw, &mut report, strict).file(&root, &"v.yaml".into());
         (raw, report)
     }
 

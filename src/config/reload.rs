@@ -10,6 +10,7 @@ impl Settings {
     pub fn needs_restart(&self, new: &Settings) -> Vec<&'static str> {
         // Taken apart field by field, so that a new setting must be thought of here.
         let Settings {
+            program: _,
             interval,
             synchronize_with_interval,
             flush_watchdog_missed_flushes,

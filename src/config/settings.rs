@@ -6,11 +6,23 @@ use std::time::Duration;
 use super::listen::{HttpAddress, StatsdAddress};
 use super::secret::{BaseUrl, Secret};
 use super::upstream::UpstreamAddress;
-use crate::model::{ExtendTags, Interval, Percentile, Role, Statistic};
+use crate::model::{ExtendTags, Interval, Percentile, Role, Statistic, TagMatcher};
 
-/// Everything the daemon needs to know to run.
+/// Whose settings they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Program {
+    /// The daemon.
+    #[default]
+    Daemon,
+    /// The stateless proxy: it listens over HTTP and gRPC, and forwards.
+    Proxy,
+}
+
+/// Everything the daemon or the proxy needs to know to run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
+    /// Whose they are.
+    pub program: Program,
     /// Flush period.
     pub interval: Interval,
     /// Flush on multiples of the interval.
@@ -151,6 +163,10 @@ pub struct ForwardSettings {
     pub queue_age: Duration,
     /// A node that has failed for this long loses its share to the others.
     pub failover_after: Duration,
+    /// How often it is looked up who the upstream nodes are.
+    pub refresh: Duration,
+    /// Tags that play no part in which node gets a series.
+    pub ignored_tags: Vec<TagMatcher>,
 }
 
 /// How aggregates are written for the upstream nodes.

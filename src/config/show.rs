@@ -5,12 +5,13 @@
 use serde_json::{Map, Value, json};
 
 use super::duration;
+use super::raw::is_of_a_proxy;
 use super::secret::REDACTED;
 use super::settings::{
     ClientTlsSettings, DatadogSettings, ForwardSettings, HttpSettings, ImportSettings,
-    IntakeSettings, Settings, TlsSettings,
+    IntakeSettings, Program, Settings, TlsSettings,
 };
-use crate::model::{Percentile, Statistic};
+use crate::model::{Percentile, Statistic, TagMatcher};
 
 impl Settings {
     /// The effective configuration as YAML, secrets hidden.
@@ -67,6 +68,7 @@ fn printable(json: &str) -> String {
 /// Taken apart field by field, so that a new setting cannot be forgotten here.
 fn effective(settings: &Settings) -> Vec<(&'static str, Value)> {
     let Settings {
+        program,
         interval,
         synchronize_with_interval,
         flush_watchdog_missed_flushes,
@@ -115,6 +117,9 @@ fn effective(settings: &Settings) -> Vec<(&'static str, Value)> {
         ("sentry_dsn", json!(hidden(sentry_dsn.is_some()))),
         ("debug", json!(debug)),
     ]);
+    if *program == Program::Proxy {
+        shown.retain(|(name, _)| is_of_a_proxy(name));
+    }
     shown
 }
 
@@ -202,6 +207,8 @@ fn shown_forward(forward: Option<&ForwardSettings>) -> Vec<(&'static str, Value)
         queue_bytes,
         queue_age,
         failover_after,
+        refresh,
+        ignored_tags,
     }) = forward
     else {
         return vec![("forward_address", json!([]))];
@@ -227,7 +234,18 @@ fn shown_forward(forward: Option<&ForwardSettings>) -> Vec<(&'static str, Value)
         ("forward.queue_bytes", json!(queue_bytes)),
         ("forward.queue_age", json!(duration::show(*queue_age))),
         ("forward.failover_after", json!(duration::show(*failover_after))),
+        ("consul_refresh_interval", json!(duration::show(*refresh))),
+        ("ignore_tags", json!(ignored_tags.iter().map(shown_matcher).collect::<Vec<_>>())),
     ]
+}
+
+fn shown_matcher(matcher: &TagMatcher) -> Value {
+    match matcher {
+        TagMatcher::Any => json!({"kind": "any"}),
+        TagMatcher::Exact(value) => json!({"kind": "exact", "value": value}),
+        TagMatcher::Prefix(value) => json!({"kind": "prefix", "value": value}),
+        TagMatcher::Substring(value) => json!({"kind": "substring", "value": value}),
+    }
 }
 
 fn shown_datadog(datadog: Option<&DatadogSettings>) -> Vec<(&'static str, Value)> {

@@ -3,9 +3,10 @@
 /// Keys of later Veneurs whose features are not ours: without this list the nearest known name
 /// would be bad advice (`ssf_address` is no misspelt `udp_address`).
 ///
-/// Source: the example.yaml of Veneur 2.0 to 14.2.0.
-const FOREIGN: [&str; 37] = [
+/// Source: the example.yaml and example_proxy.yaml of Veneur 2.0 to 14.2.0.
+const FOREIGN: [&str; 44] = [
     "block_profile_rate",
+    "consul_trace_service_name",
     "count_unique_timeseries",
     "datadog_exclude_tags_prefix_by_prefix_metric",
     "datadog_metric_name_prefix_drops",
@@ -16,17 +17,22 @@ const FOREIGN: [&str; 37] = [
     "features",
     "flush_file",
     "grpc_listen_addresses",
+    "idle_connection_timeout",
     "indicator_span_timer_name",
+    "max_idle_conns",
+    "max_idle_conns_per_host",
     "metric_sink_routing",
     "metric_sinks",
     "mutex_profile_fraction",
     "num_span_workers",
     "objective_span_timer_name",
+    "runtime_metrics_interval",
     "sources",
     "span_channel_capacity",
     "span_sinks",
     "ssf_address",
     "ssf_buffer_size",
+    "ssf_destination_address",
     "ssf_listen_addresses",
     "tags_exclude",
     "veneur_metrics_additional_tags",
@@ -42,6 +48,7 @@ const FOREIGN: [&str; 37] = [
     "splunk_hec_",
     "splunk_span_",
     "trace_lightstep_",
+    "tracing_client_",
     "xray_",
 ];
 

@@ -7,17 +7,19 @@ mod delivery;
 mod forward;
 mod import;
 mod intake;
+mod upstreams;
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::duration;
 use super::machine::Machine;
-use super::problem::{Report, Source};
+use super::problem::{Place, Problem, Report, Source};
 use super::raw::{Many, One, Raw};
 use super::reading::Given;
-use super::settings::Settings;
+use super::settings::{Program, Settings};
 use crate::model::{ExtendTags, Interval, Percentile, Statistic};
 
 /// As Veneur 14 does; v1.1.0 had no default.
@@ -28,14 +30,24 @@ const MOST_THREADS: u64 = 1024;
 const MOST_PERCENTILES: usize = 100;
 
 /// The settings that `raw` asks for, or stand-ins where `report` got problems.
-pub(super) fn settings(raw: &Raw, machine: &Machine, report: &mut Report) -> Settings {
-    let intake = intake::intake(raw, machine, report);
+pub(super) fn settings(
+    program: Program,
+    raw: &Raw,
+    machine: &Machine,
+    report: &mut Report,
+) -> Settings {
+    let mut intake = intake::intake(raw, machine, report);
+    if program == Program::Proxy {
+        intake.listeners.clear();
+    }
     let http = delivery::http(raw, machine, report);
     let import = import::import(raw, machine, report);
-    let forward = forward::forward(raw, machine, report);
+    let interval = interval(&raw.interval, report);
+    let forward = forward::forward(raw, interval, machine, report);
     let datadog = delivery::datadog(raw, report);
     let settings = Settings {
-        interval: interval(&raw.interval, report),
+        program,
+        interval,
         synchronize_with_interval: flag(&raw.synchronize_with_interval, false),
         flush_watchdog_missed_flushes: watchdog(&raw.flush_watchdog_missed_flushes, report),
         hostname: hostname(&raw.hostname, &raw.omit_empty_hostname, machine, report),
@@ -60,6 +72,26 @@ pub(super) fn settings(raw: &Raw, machine: &Machine, report: &mut Report) -> Set
         report.warn(&given.source, "the open interval is always flushed on shutdown");
     }
     settings
+}
+
+/// What a proxy with these settings has nobody to take from, or give to. `file` is its file.
+pub(super) fn lacks_of_a_proxy(settings: &Settings, file: &Arc<str>) -> Vec<Problem> {
+    let lacks = |what, accepted: &str| Problem {
+        accepted: Some(accepted.to_owned()),
+        ..Problem::new(Place::File(Arc::clone(file)), what)
+    };
+    let mut problems = Vec::new();
+    if settings.forward.is_none() {
+        problems.push(lacks(
+            "a proxy without an upstream node",
+            "forward_address, grpc_forward_address, consul_forward_service_name or \
+             consul_forward_grpc_service_name",
+        ));
+    }
+    if settings.http.address.is_none() && settings.import.grpc_address.is_none() {
+        problems.push(lacks("a proxy that listens nowhere", "http_address or grpc_address"));
+    }
+    problems
 }
 
 fn flag(given: &One<bool>, default: bool) -> bool {

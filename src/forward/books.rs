@@ -8,6 +8,7 @@ use tracing::{debug, error, info, warn};
 use super::outbox::{Batch, Lost, Outbox};
 use super::reason::Reason;
 use super::ring::Ring;
+use super::transport::Unresolved;
 use crate::net::Outcome;
 use crate::telemetry::{Telemetry, names};
 
@@ -84,12 +85,15 @@ impl Books {
     }
 
     /// Names were resolved.
-    pub(super) fn resolved(&self, took: Duration, failures: &[(Arc<str>, String)]) {
+    pub(super) fn resolved(&self, took: Duration, failures: &[Unresolved]) {
         self.telemetry.duration(names::FORWARD_DURATION_NS, "part:dns", took);
-        for (member, why) in failures {
-            let tags = format!("cause:dns,{}", upstream(member));
+        for Unresolved { upstream: member, cause, why } in failures {
+            let tags = format!("cause:{cause},{}", upstream(member));
             self.telemetry.count(names::FORWARD_ERROR_TOTAL, &tags, 1);
-            warn!(upstream = &**member, why, "an upstream name cannot be resolved");
+            warn!(
+                upstream = &**member,
+                cause, why, "an upstream name cannot be resolved: what it stood for stays"
+            );
         }
     }
 

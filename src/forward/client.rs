@@ -18,6 +18,8 @@ use super::outbox::{Batch, Ending, Errand, Origin, Outbox, Settled};
 use super::reason::Reason;
 use super::ring::Ring;
 use super::transport::{Answer, Resolved, Transport, verdict};
+use crate::aggregate::Aggregate;
+use crate::model::{MetricKey, UnixSeconds};
 use crate::net::{Outcome, chance};
 
 /// What the task needs.
@@ -26,18 +28,28 @@ pub(super) struct Client<T: Transport> {
     encoder: Encoder,
     outbox: Outbox,
     peers: HashMap<Arc<str>, T::Peer>,
-    /// One request may take this long.
-    timeout: Duration,
-    /// And the last ones together.
-    drain: Duration,
+    times: Times,
+    /// When to look anew who the members are; `None` while that is being done.
+    resolve_at: Option<Instant>,
     books: Books,
     work: JoinSet<Done<T::Peer>>,
     /// Of them, how many make bodies.
     encoding: usize,
     /// Turns true when requests must end.
     stop: watch::Sender<bool>,
-    /// The ring as it was logged.
-    ring: Arc<Ring>,
+    /// The ring as it was logged, for those who look on.
+    ring: watch::Sender<Arc<Ring>>,
+}
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    /// One request.
+    pub(super) request: Duration,
+    /// Until the members are looked up anew.
+    pub(super) refresh: Duration,
+    /// Delivering what is left at the end.
+    pub(super) drain: Duration,
 }
 
 /// What the task has waited for.
@@ -53,23 +65,27 @@ impl<T: Transport> Client<T> {
         transport: T,
         encoder: Encoder,
         outbox: Outbox,
-        timeout: Duration,
-        drain: Duration,
+        times: Times,
         books: Books,
     ) -> Client<T> {
         Client {
             transport: Arc::new(transport),
             encoder,
-            ring: Arc::clone(outbox.ring()),
+            ring: watch::Sender::new(Arc::clone(outbox.ring())),
             outbox,
             peers: HashMap::new(),
-            timeout,
-            drain,
+            times,
+            resolve_at: None,
             books,
             work: JoinSet::new(),
             encoding: 0,
             stop: watch::Sender::new(false),
         }
+    }
+
+    /// The ring, as it changes.
+    pub(super) fn ring(&self) -> watch::Receiver<Arc<Ring>> {
+        self.ring.subscribe()
     }
 
     /// Forwards what is offered until nobody can offer any more, and then delivers what is
@@ -83,13 +99,13 @@ impl<T: Transport> Client<T> {
             if drain_by.is_some() && self.outbox.is_empty() && self.encoding == 0 {
                 break;
             }
-            let wake = [event, drain_by].into_iter().flatten().min();
+            let wake = [event, drain_by, self.resolve_at].into_iter().flatten().min();
             tokio::select! {
                 Some(done) = self.work.join_next() => self.take_in(done),
                 offer = offers.recv(), if self.encoding == 0 && drain_by.is_none() => match offer {
-                    Some(offer) => self.encode(offer),
+                    Some(offer) => self.take_offer(offer),
                     None => {
-                        drain_by = Some(Instant::now() + self.drain);
+                        drain_by = Some(Instant::now() + self.times.drain);
                         self.outbox.hurry();
                     }
                 },
@@ -108,9 +124,13 @@ impl<T: Transport> Client<T> {
         let now = Instant::now().into_std();
         let lost = self.outbox.tick(now);
         self.books.lost(&lost);
-        if !Arc::ptr_eq(&self.ring, self.outbox.ring()) {
-            self.books.ring(&self.ring, self.outbox.ring());
-            self.ring = Arc::clone(self.outbox.ring());
+        if self.resolve_at.is_some_and(|at| at.into_std() <= now) {
+            self.resolve();
+        }
+        let ring = self.outbox.ring();
+        if !Arc::ptr_eq(&self.ring.borrow(), ring) {
+            let before = self.ring.send_replace(Arc::clone(ring));
+            self.books.ring(&before, ring);
         }
         let stranded = self.outbox.take_stranded();
         if !stranded.is_empty() {
@@ -133,21 +153,34 @@ impl<T: Transport> Client<T> {
     }
 
     fn resolve(&mut self) {
+        self.resolve_at = None;
         let transport = Arc::clone(&self.transport);
         self.work.spawn(async move { Done::Resolved(transport.resolve().await) });
     }
 
-    /// Makes bodies of a flush, and looks anew where they go.
-    fn encode(&mut self, offer: Offer) {
-        self.resolve();
-        let Offer { forwards, at } = offer;
+    fn take_offer(&mut self, offer: Offer) {
+        match offer {
+            Offer::Flush { forwards, at } => self.encode(forwards, at),
+            Offer::Bodies { encoded, took, reply } => {
+                let has_room = self.outbox.has_room_for(encoded.memory_bytes());
+                let answer = if has_room { Ok(self.push(encoded, took)) } else { Err(encoded) };
+                // Whoever brought them waits for the answer.
+                let _ = reply.send(answer);
+            }
+        }
+    }
+
+    /// Makes bodies of a flush.
+    fn encode(&mut self, forwards: Vec<(Arc<MetricKey>, Aggregate)>, at: UnixSeconds) {
         self.books.flush(forwards.len());
         if forwards.is_empty() {
             return;
         }
         let origin = Origin { interval_end: at, since: Instant::now().into_std(), halvings: 0 };
         let entries = forwards.len() as u64;
-        self.start(entries, move |encoder, ring| encoder.encode(forwards, ring, origin));
+        self.start(entries, move |encoder, ring| {
+            encoder.encode(forwards.into_iter(), ring, origin)
+        });
     }
 
     /// Runs `job` on the blocking pool; it makes bodies of so many entries.
@@ -155,7 +188,7 @@ impl<T: Transport> Client<T> {
     where
         F: FnOnce(&Encoder, &Ring) -> Encoded + Send + 'static,
     {
-        let (encoder, ring) = (self.encoder, Arc::clone(self.outbox.ring()));
+        let (encoder, ring) = (self.encoder.clone(), Arc::clone(self.outbox.ring()));
         self.encoding += 1;
         self.work.spawn(async move {
             let started = Instant::now();
@@ -167,7 +200,8 @@ impl<T: Transport> Client<T> {
 
     fn run_errand(&mut self, errand: Errand) {
         let transport = Arc::clone(&self.transport);
-        let (limit, mut stop, started) = (self.timeout, self.stop.subscribe(), Instant::now());
+        let (limit, mut stop, started) =
+            (self.times.request, self.stop.subscribe(), Instant::now());
         match errand {
             Errand::Post(member, batch) => {
                 self.books.sending(&member, &batch);
@@ -209,6 +243,7 @@ impl<T: Transport> Client<T> {
             Ok(Done::Resolved(Resolved { members, failures, took })) => {
                 self.books.resolved(took, &failures);
                 self.meet(members);
+                self.resolve_at = Some(Instant::now() + self.times.refresh);
             }
             Ok(Done::Encoded { encoded, entries, took }) => {
                 self.encoding -= 1;
@@ -226,7 +261,9 @@ impl<T: Transport> Client<T> {
                 self.outbox.probed(&member, is_there, ending(started));
             }
             // The transport panicked, which its hook has reported; what it had is lost with it.
-            Err(_) => {}
+            Err(_) => {
+                self.resolve_at.get_or_insert(Instant::now() + self.times.refresh);
+            }
         }
     }
 

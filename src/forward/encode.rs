@@ -1,5 +1,6 @@
 //! Aggregates to bodies: who gets an entry, how it is written, and how bodies are taken apart.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -12,20 +13,37 @@ use super::reason::Reason;
 use super::ring::{Place, Ring};
 use crate::aggregate::Aggregate;
 use crate::config::settings::ForwardFormat;
-use crate::model::{MetricKey, MetricKind};
+use crate::model::{MetricKey, MetricKind, TagMatcher};
 use crate::protocol::import::protobuf::messages::Metric;
 use crate::protocol::import::{ImportedValue, json};
 
 /// For whom bodies wait as long as no upstream name has been resolved.
 const NOBODY: &str = "unresolved";
 
-/// How bodies are made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How bodies are made. Cloning shares.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoder {
     /// What upstream understands.
     pub format: ForwardFormat,
     /// What one body may hold.
     pub limits: BodyLimits,
+    /// Tags that play no part in who gets a series.
+    pub ignored: Arc<[TagMatcher]>,
+}
+
+/// What a series has accumulated, here or elsewhere.
+pub trait Entry {
+    /// Appends it as it is in a body, without framing. `Some` says why a part of it was left
+    /// out, which then counts as an entry.
+    ///
+    /// # Errors
+    /// Why nothing was appended.
+    fn write(
+        self,
+        format: ForwardFormat,
+        key: &MetricKey,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Reason>, Reason>;
 }
 
 /// Bodies, and what is in none.
@@ -38,10 +56,10 @@ pub struct Encoded {
 }
 
 impl Encoder {
-    /// Makes bodies of what a flush has to forward.
-    pub fn encode(
+    /// Makes bodies of these entries.
+    pub fn encode<K: Borrow<MetricKey>, E: Entry>(
         &self,
-        forwards: Vec<(Arc<MetricKey>, Aggregate)>,
+        forwards: impl ExactSizeIterator<Item = (K, E)>,
         ring: &Ring,
         origin: Origin,
     ) -> Encoded {
@@ -52,11 +70,12 @@ impl Encoder {
         };
         let mut left_out = BTreeMap::new();
         let mut entry = Vec::new();
-        for (key, aggregate) in forwards {
+        for (key, value) in forwards {
+            let key = key.borrow();
             entry.clear();
-            match write_entry(self.format, &key, aggregate, &mut entry) {
+            match value.write(self.format, key, &mut entry) {
                 Ok(part) => {
-                    let place = Place::of(&key);
+                    let place = Place::ignoring(key, &self.ignored);
                     packer.add(ring.member_at(place).unwrap_or(0), place, &entry);
                     if let Some(reason) = part {
                         *left_out.entry(reason).or_default() += 1;
@@ -105,6 +124,11 @@ impl Encoder {
 }
 
 impl Encoded {
+    /// What its bodies take in memory.
+    pub fn memory_bytes(&self) -> usize {
+        self.bodies.iter().map(|(_, packed, _)| packed.memory_bytes()).sum()
+    }
+
     fn add(&mut self, bodies: Bodies, members: &[Arc<str>], origin: Origin) {
         let Bodies { packed, too_large, broken } = bodies;
         let named = |(pile, packed): (usize, Packed)| (Arc::clone(&members[pile]), packed, origin);
@@ -127,40 +151,59 @@ fn members_of(ring: &Ring) -> Vec<Arc<str>> {
     }
 }
 
-/// Appends one entry as it is in a body, without framing. `Some` says why a part of it was left
-/// out, which then counts as an entry.
-///
 /// Veneur 1.1 knows no global gauges, and its sets have another hash and precision: of members
 /// that came from other nodes there is nothing that it could read.
-fn write_entry(
-    format: ForwardFormat,
-    key: &MetricKey,
-    aggregate: Aggregate,
-    out: &mut Vec<u8>,
-) -> Result<Option<Reason>, Reason> {
-    let mut value = match aggregate {
-        Aggregate::Counter(sum) | Aggregate::Gauge(sum) if !sum.is_finite() => {
-            return Err(Reason::Encode);
-        }
-        Aggregate::Counter(sum) => ImportedValue::Counter(sum),
-        Aggregate::Gauge(last) => ImportedValue::Gauge(last),
-        Aggregate::Histogram(histogram) => ImportedValue::Digest(histogram.into_merged()),
-        Aggregate::Set(members) if format == ForwardFormat::JsonGob => {
-            let (legacy, has_others) = members.into_legacy();
-            json::write_legacy_set(out, key, &mut *legacy.ok_or(Reason::Unsupported)?);
-            return Ok(has_others.then_some(Reason::Unsupported));
-        }
-        Aggregate::Set(members) => ImportedValue::Set(members.into_all()),
-        Aggregate::Empty => return Err(Reason::Encode),
-    };
-    match format {
-        ForwardFormat::Protobuf | ForwardFormat::Grpc | ForwardFormat::GrpcStream => {
-            Metric::new(key, &mut value).encode(out).map_err(|_| Reason::Encode)?;
-        }
-        ForwardFormat::JsonGob if key.kind == MetricKind::Gauge => return Err(Reason::Unsupported),
-        ForwardFormat::JsonGob => json::write_entry(out, key, &mut value),
+impl Entry for Aggregate {
+    fn write(
+        self,
+        format: ForwardFormat,
+        key: &MetricKey,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Reason>, Reason> {
+        let value = match self {
+            Aggregate::Counter(sum) | Aggregate::Gauge(sum) if !sum.is_finite() => {
+                return Err(Reason::Encode);
+            }
+            Aggregate::Counter(sum) => ImportedValue::Counter(sum),
+            Aggregate::Gauge(last) => ImportedValue::Gauge(last),
+            Aggregate::Histogram(histogram) => ImportedValue::Digest(histogram.into_merged()),
+            Aggregate::Set(members) if format == ForwardFormat::JsonGob => {
+                let (legacy, has_others) = members.into_legacy();
+                json::write_legacy_set(out, key, &mut *legacy.ok_or(Reason::Unsupported)?);
+                return Ok(has_others.then_some(Reason::Unsupported));
+            }
+            Aggregate::Set(members) => ImportedValue::Set(members.into_all()),
+            Aggregate::Empty => return Err(Reason::Encode),
+        };
+        value.write(format, key, out)
     }
-    Ok(None)
+}
+
+/// Passed on as it came: nothing is merged or rounded on the way.
+impl Entry for ImportedValue {
+    fn write(
+        mut self,
+        format: ForwardFormat,
+        key: &MetricKey,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Reason>, Reason> {
+        match (format, key.kind) {
+            (ForwardFormat::Protobuf | ForwardFormat::Grpc | ForwardFormat::GrpcStream, _) => {
+                Metric::new(key, &mut self).encode(out).map_err(|_| Reason::Encode)?;
+            }
+            (ForwardFormat::JsonGob, MetricKind::Gauge | MetricKind::Set) => {
+                return Err(Reason::Unsupported);
+            }
+            (
+                ForwardFormat::JsonGob,
+                MetricKind::Counter
+                | MetricKind::Histogram
+                | MetricKind::Timer
+                | MetricKind::Distribution,
+            ) => json::write_entry(out, key, &mut self),
+        }
+        Ok(None)
+    }
 }
 
 #[cfg(test)]
@@ -199,7 +242,7 @@ mod tests {
                 MetricKey { name: "m".into(), tags: TagSet::empty(), kind, scope: Scope::Mixed };
             let mut entry = Vec::new();
             let case = format!("{aggregate:?}");
-            let found = write_entry(ForwardFormat::JsonGob, &key, aggregate, &mut entry);
+            let found = aggregate.write(ForwardFormat::JsonGob, &key, &mut entry);
             assert_eq!(found, outcome, "{case}");
             assert_eq!(entry.is_empty(), outcome.is_err(), "{case}");
         }

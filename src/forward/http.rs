@@ -1,9 +1,10 @@
 //! The network: HTTP for all formats, gRPC included, and the names of upstream nodes.
 //!
 //! Names are resolved anew in each interval, and a node is reached at the addresses its name
-//! had then: connections are kept as long as these stay the same. `dns+http://NAME:PORT` makes a
-//! member of each address; on the ring it is called `http://ADDRESS:PORT`, where gRPC is spoken
-//! `ADDRESS:PORT`, as veneur-proxy calls what it discovers.
+//! had then: connections are kept as long as these stay the same. `dns+http://NAME:PORT`,
+//! `consul+` and `kubernetes+` make a member of each address; on the ring it is called
+//! `http://ADDRESS:PORT`, and `ADDRESS:PORT` where gRPC is spoken or Consul knows it, as
+//! veneur-proxy calls what it discovers.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,22 +14,20 @@ use reqwest::header::{
     AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TE,
 };
 use reqwest::{Certificate, Client, Identity, Url};
-use tokio::net::lookup_host;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
+use super::discovery::{Directory, cause_of};
 use super::grpc::outcome_of_call;
 use super::identity::{BATCH_HEADER, INTERVAL_END_HEADER};
 use super::outbox::Batch;
-use super::transport::{Answer, Resolved, Transport};
+use super::transport::{Answer, Resolved, Transport, Unresolved};
 use crate::config::Secret;
 use crate::config::settings::{ClientTlsSettings, ForwardFormat, ForwardSettings};
-use crate::config::upstream::UpstreamAddress;
+use crate::config::upstream::{Discovery, UpstreamAddress};
 use crate::net::Outcome;
 use crate::net::http::{causes, client_for, outcome_of, outcome_of_error};
 
-/// Resolving a name may take this long.
-const DNS_TIMEOUT: Duration = Duration::from_secs(5);
 const BATCH: HeaderName = HeaderName::from_static(BATCH_HEADER);
 const INTERVAL_END: HeaderName = HeaderName::from_static(INTERVAL_END_HEADER);
 
@@ -52,6 +51,14 @@ pub enum SetupError {
         /// What is wrong with it.
         why: String,
     },
+    /// What the environment says about Consul or Kubernetes.
+    #[error("cannot use the environment variable {variable}: {why}")]
+    Environment {
+        /// Its name.
+        variable: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
     /// TLS could not be set up: a certificate and a key that do not belong together, for one.
     #[error("cannot set up HTTP for {upstream}: {why}")]
     Client {
@@ -70,6 +77,7 @@ pub(super) struct Http {
     timeout: Duration,
     trust: Trust,
     token: Option<Secret>,
+    directory: Arc<Directory>,
     /// What each upstream address stands for at present. Resolving replaces it, and is the only
     /// one to do so after the start: nobody waits for this lock.
     known: Mutex<Vec<Known>>,
@@ -94,7 +102,8 @@ struct Known {
 struct Upstream {
     name: Arc<str>,
     url: Url,
-    is_every_address: bool,
+    /// `None`: it is one node.
+    discovery: Option<Discovery>,
 }
 
 /// One node.
@@ -120,6 +129,7 @@ impl Http {
             timeout: settings.timeout,
             trust: Trust::new(&settings.tls)?,
             token: settings.token.clone(),
+            directory: Arc::new(Directory::new(settings)?),
             known: Mutex::default(),
         };
         let known = settings.upstreams.iter().map(|address| http.known(address));
@@ -131,29 +141,37 @@ impl Http {
     fn known(&self, address: &UpstreamAddress) -> Result<Known, SetupError> {
         let bad = || SetupError::Address { upstream: address.redacted() };
         let url = Url::parse(address.url().reveal()).map_err(|_| bad())?;
-        let upstream = Upstream {
-            name: address.name().into(),
-            url,
-            is_every_address: address.is_every_address(),
-        };
+        let upstream =
+            Upstream { name: address.name().into(), url, discovery: address.discovery().cloned() };
         // Built in either case: what is wrong with it shows at the start.
-        let peer = self.peer(&upstream.url, &[]).map_err(|error| SetupError::Client {
-            upstream: address.redacted(),
-            why: causes(&error),
+        let peer = self.peer(&upstream, &upstream.url, &[]).map_err(|error| {
+            SetupError::Client { upstream: address.redacted(), why: causes(&error) }
         })?;
-        let peers = match upstream.is_every_address {
-            true => Vec::new(),
-            false => vec![(Arc::clone(&upstream.name), peer)],
+        let peers = match upstream.discovery {
+            Some(_) => Vec::new(),
+            None => vec![(Arc::clone(&upstream.name), peer)],
         };
         Ok(Known { upstream: Arc::new(upstream), addresses: Vec::new(), peers })
     }
 
     /// A node that is reached at one of `addresses`; if there is none, wherever its name leads.
-    fn peer(&self, url: &Url, addresses: &[SocketAddr]) -> reqwest::Result<Peer> {
+    fn peer(
+        &self,
+        upstream: &Upstream,
+        url: &Url,
+        addresses: &[SocketAddr],
+    ) -> reqwest::Result<Peer> {
         // A connection on which nothing is acknowledged is dead.
         let mut client = client_for(url).tcp_user_timeout(self.timeout);
         if self.format.is_grpc() {
             client = client.http2_prior_knowledge().no_proxy();
+        }
+        // A proxy does not know the name: it is Consul's, or a label.
+        if matches!(
+            upstream.discovery,
+            Some(Discovery::Consul { .. } | Discovery::Kubernetes { .. })
+        ) {
+            client = client.no_proxy();
         }
         if let Some(authority) = &self.trust.authority {
             client = client.tls_certs_only(authority.iter().cloned());
@@ -188,17 +206,25 @@ impl Http {
         if addresses == known.addresses {
             return Ok(());
         }
-        let Upstream { name, url, is_every_address } = &*known.upstream;
-        known.peers = match is_every_address {
-            false => vec![(Arc::clone(name), self.peer(url, &order)?)],
-            true => {
+        let upstream = &*known.upstream;
+        known.peers = match &upstream.discovery {
+            None => {
+                let peer = self.peer(upstream, &upstream.url, &order)?;
+                vec![(Arc::clone(&upstream.name), peer)]
+            }
+            Some(discovery) => {
                 let mut peers = Vec::new();
                 for address in &addresses {
-                    let name = self.name_of(url, *address);
+                    let name = self.name_of(&upstream.url, discovery, *address);
                     let old = known.peers.iter().find(|(known, _)| *known == name);
                     let peer = match old {
                         Some((_, peer)) => peer.clone(),
-                        None => self.peer(url, std::slice::from_ref(address))?,
+                        None => {
+                            let mut url = upstream.url.clone();
+                            // Only a URL without a host has no place for a port.
+                            let _ = url.set_port(Some(address.port()));
+                            self.peer(upstream, &url, std::slice::from_ref(address))?
+                        }
                     };
                     peers.push((name, peer));
                 }
@@ -210,8 +236,12 @@ impl Http {
     }
 
     /// What stands on the ring for one address of a name.
-    fn name_of(&self, url: &Url, address: SocketAddr) -> Arc<str> {
-        if self.format.is_grpc() && url.scheme() == "http" {
+    fn name_of(&self, url: &Url, discovery: &Discovery, address: SocketAddr) -> Arc<str> {
+        let is_bare = match discovery {
+            Discovery::Consul { .. } => true,
+            Discovery::Dns | Discovery::Kubernetes { .. } => self.format.is_grpc(),
+        };
+        if is_bare && url.scheme() == "http" {
             return address.to_string().into();
         }
         let path = url.path().trim_end_matches('/');
@@ -280,8 +310,11 @@ impl Transport for Http {
         let mut all = self.lock_known();
         let mut lookups = JoinSet::new();
         for (number, known) in all.iter().enumerate() {
-            let upstream = Arc::clone(&known.upstream);
-            lookups.spawn(async move { (number, addresses_of(&upstream.url).await) });
+            let (upstream, directory) = (Arc::clone(&known.upstream), Arc::clone(&self.directory));
+            lookups.spawn(async move {
+                let Upstream { url, discovery, .. } = &*upstream;
+                (number, directory.addresses_of(url, discovery.as_ref()).await)
+            });
         }
         let mut failures = Vec::new();
         while let Some(lookup) = lookups.join_next().await {
@@ -291,7 +324,11 @@ impl Transport for Http {
                 self.update(known, addresses).map_err(|error| causes(&error))
             });
             if let Err(why) = updated {
-                failures.push((Arc::clone(&known.upstream.name), why));
+                failures.push(Unresolved {
+                    upstream: Arc::clone(&known.upstream.name),
+                    cause: cause_of(known.upstream.discovery.as_ref()),
+                    why,
+                });
             }
         }
         let members = all.iter().flat_map(|known| known.peers.clone()).collect();
@@ -336,20 +373,5 @@ impl Transport for Http {
             | Outcome::Unreachable(_)
             | Outcome::Failed(_) => false,
         }
-    }
-}
-
-/// The addresses of a URL's host, in the order the resolver gives them.
-async fn addresses_of(url: &Url) -> Result<Vec<SocketAddr>, String> {
-    let host = url.host_str().unwrap_or_default();
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let port = url.port_or_known_default().unwrap_or(80);
-    match timeout(DNS_TIMEOUT, lookup_host((host, port))).await {
-        Ok(Ok(addresses)) => {
-            let addresses: Vec<SocketAddr> = addresses.collect();
-            if addresses.is_empty() { Err("no address".to_owned()) } else { Ok(addresses) }
-        }
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_elapsed) => Err(format!("no answer within {DNS_TIMEOUT:?}")),
     }
 }

@@ -2,13 +2,14 @@
 //! service of Veneur 14.
 //!
 //! ```text
-//! token, headers ─► room ─► read ─► turn ─► decompress ─► decode, check ─► once ─► shards ─► answer
+//! token, headers ─► room ─► read ─► turn ─► decompress ─► decode, check ─► once ─► onward ─► answer
 //!   └──────── on the runtime ────────┘       └────────── on the blocking pool ─────────┘
 //! ```
 //!
 //! - All of a body or nothing: it is decoded and checked before anything is merged, and the
-//!   answer is yes only when the shards have it. A batch that is sent again is known by its
-//!   identity, answered with yes and not merged.
+//!   answer is yes only when the shards have it; of a proxy, when its outbox has it
+//!   ([`Onward`]). A batch that is sent again is known by its identity, answered with yes and
+//!   not merged.
 //! - Memory is bounded. There is room for `in_flight` bodies of the longest kind as received,
 //!   or for more that are shorter, so that a whole fleet may send at the same second; the
 //!   others wait unread. `in_flight` of them at a time have a turn to be decompressed, which
@@ -21,11 +22,12 @@
 pub mod grpc;
 mod http;
 mod once;
+mod onward;
 mod plain;
 mod refusal;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
@@ -36,11 +38,14 @@ use tokio::time::timeout_at;
 use tracing::warn;
 
 use self::once::{Fate, Once};
+pub use self::onward::Onward;
+use self::onward::Patience;
 use self::plain::Encoding;
 use self::refusal::Refusal;
 use crate::config::settings::ImportSettings;
-use crate::forward::identity::{BATCH_HEADER, BatchId};
-use crate::pipeline::{Importer, NotImported};
+use crate::forward::identity::{BATCH_HEADER, BatchId, INTERVAL_END_HEADER};
+use crate::model::UnixSeconds;
+use crate::pipeline::NotImported;
 use crate::protocol::import::{ImportError, Imported, ImportedEntry, Limits, json, protobuf};
 use crate::telemetry::{Telemetry, names};
 
@@ -49,7 +54,7 @@ use crate::telemetry::{Telemetry, names};
 pub struct Import(Arc<Inside>);
 
 struct Inside {
-    importer: Importer,
+    onward: Onward,
     once: Once,
     /// A permit for each [`UNIT`] of bodies as received.
     room: Arc<Semaphore>,
@@ -98,17 +103,22 @@ struct Received {
     encoding: Encoding,
     format: Format,
     id: Option<BatchId>,
+    interval_end: UnixSeconds,
     /// Value of the tag `encoding` in our own metrics.
     tag: &'static str,
 }
 
 impl Import {
-    /// Hands what comes in to `importer`.
-    pub fn new(importer: Importer, settings: &ImportSettings, telemetry: Telemetry) -> Import {
+    /// Hands what comes in on to an importer, or of a proxy to a relay.
+    pub fn new(
+        onward: impl Into<Onward>,
+        settings: &ImportSettings,
+        telemetry: Telemetry,
+    ) -> Import {
         let in_flight = settings.in_flight.get();
         let room = in_flight.saturating_mul(settings.max_body_bytes.get().div_ceil(UNIT));
         Import(Arc::new(Inside {
-            importer,
+            onward: onward.into(),
             once: Once::default(),
             room: Arc::new(Semaphore::new(room.min(Semaphore::MAX_PERMITS))),
             turns: Arc::new(Semaphore::new(in_flight)),
@@ -124,8 +134,9 @@ impl Import {
         http::router(self)
     }
 
-    /// Refuses what has not begun to be merged, waits for the rest, and lets go of the workers:
-    /// what was answered with yes is in their next flush. Blocks its thread.
+    /// Refuses what has not begun to be merged, waits for the rest, and lets go of the workers
+    /// or the outbox: what was answered with yes is in their next flush, or in it. Blocks its
+    /// thread.
     ///
     /// # Panics
     /// On a thread of the runtime.
@@ -134,7 +145,7 @@ impl Import {
         drop(self.0.streams.blocking_write());
         self.0.room.close();
         self.0.turns.close();
-        self.0.importer.close();
+        self.0.onward.close();
     }
 
     /// Checks the token.
@@ -189,7 +200,7 @@ impl Import {
 
 impl Inside {
     fn take(&self, room: &Room, received: Received) -> Result<(), Refusal> {
-        let Received { bytes, encoding, format, id, tag } = received;
+        let Received { bytes, encoding, format, id, interval_end, tag } = received;
         self.telemetry.histogram(names::IMPORT_BYTES, "", bytes.len() as f64);
         let ImportSettings { max_plain_bytes, max_entries_per_body, .. } = self.settings;
         let plain = encoding.decompress(bytes, max_plain_bytes.get())?;
@@ -198,7 +209,7 @@ impl Inside {
         drop(plain);
         let part = format!("part:request,encoding:{tag}");
         self.telemetry.duration(names::IMPORT_RESPONSE_DURATION_NS, &part, room.began.elapsed());
-        let is_merged = self.merge(entries, id, room.deadline)?;
+        let is_merged = self.merge(entries, id, interval_end, Patience::Until(room.deadline))?;
         if is_merged && set_precision > 0 {
             self.count_cause("set_precision", set_precision);
         }
@@ -210,13 +221,14 @@ impl Inside {
         &self,
         entries: Vec<ImportedEntry>,
         id: Option<BatchId>,
-        deadline: Instant,
+        interval_end: UnixSeconds,
+        patience: Patience,
     ) -> Result<bool, Refusal> {
         let began = Instant::now();
         let count = entries.len() as u64;
-        let merge = || self.importer.import(entries, deadline);
+        let merge = || self.onward.take(entries, interval_end, patience);
         let fate = match id {
-            Some(id) => self.once.run(id, deadline, merge)?,
+            Some(id) => self.once.run(id, patience.deadline(), merge)?,
             None => merge().map(|()| Fate::Merged)?,
         };
         match fate {
@@ -256,6 +268,13 @@ fn identity(headers: &HeaderMap) -> Result<Option<BatchId>, Refusal> {
     // What is no text is no identity either.
     let text = value.to_str().unwrap_or_default();
     Ok(Some(text.parse()?))
+}
+
+/// The end of the interval a body is of: now, unless its sender says so in a way we read.
+fn interval_end(headers: &HeaderMap) -> UnixSeconds {
+    let told = headers.get(INTERVAL_END_HEADER).and_then(|value| value.to_str().ok());
+    let told = told.and_then(|seconds| seconds.parse().ok()).map(UnixSeconds);
+    told.unwrap_or_else(|| SystemTime::now().into())
 }
 
 /// Whether two secrets are equal, in a time that tells nothing but whether they are as long.

@@ -203,6 +203,11 @@ impl Outbox {
         self.entries
     }
 
+    /// Whether batches of so many bytes can be pushed without dropping others.
+    pub fn has_room_for(&self, bytes: usize) -> bool {
+        self.bytes.saturating_add(bytes) <= self.limits.queue_bytes
+    }
+
     /// Whether nothing is waiting or in flight.
     pub fn is_empty(&self) -> bool {
         self.entries == 0

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use flate2::Crc;
 
-use crate::model::{MetricKey, MetricKind};
+use crate::model::{MetricKey, MetricKind, TagMatcher};
 
 /// Points of one member.
 const REPLICAS: u32 = 20;
@@ -65,6 +65,17 @@ impl Place {
     /// The place of a series. Its scope plays no part.
     pub fn of(key: &MetricKey) -> Place {
         Place(crc32(&[&key.name, type_word(key.kind), key.tags.as_str()]))
+    }
+
+    /// The place of a series without the tags that are ignored: series that differ in nothing
+    /// else stand in one place.
+    pub fn ignoring(key: &MetricKey, ignored: &[TagMatcher]) -> Place {
+        if ignored.is_empty() {
+            return Place::of(key);
+        }
+        let counts = |tag: &&str| !ignored.iter().any(|matcher| matcher.matches(tag));
+        let tags: Vec<&str> = key.tags.iter().filter(counts).collect();
+        Place(crc32(&[&key.name, type_word(key.kind), &tags.join(",")]))
     }
 }
 
@@ -146,6 +157,16 @@ mod tests {
             assert_eq!(member_of(&ring, &key), members[member], "{text}");
             assert_eq!(by_the_definition(&members, text), members[member], "{text}");
         }
+    }
+
+    #[test]
+    fn series_that_differ_in_ignored_tags_alone_stand_in_one_place() {
+        let ignored = [TagMatcher::Prefix("host:".to_owned()), TagMatcher::Exact("b".to_owned())];
+        let place = |tags: &[&str]| Place::ignoring(&key(MetricKind::Counter, "m", tags), &ignored);
+        let plain = Place::of(&key(MetricKind::Counter, "m", &["a:1", "z:1"]));
+        assert_eq!(place(&["a:1", "z:1"]), plain);
+        assert_eq!(place(&["a:1", "b", "host:x", "z:1"]), plain);
+        assert_ne!(place(&["a:1"]), plain);
     }
 
     #[test]

@@ -31,10 +31,21 @@ pub(super) trait Transport: Send + Sync + 'static {
 pub(super) struct Resolved<P> {
     /// All of them, by name. Names that could not be resolved keep the members they had.
     pub(super) members: Vec<(Arc<str>, P)>,
-    /// Addresses whose names could not be resolved, and why.
-    pub(super) failures: Vec<(Arc<str>, String)>,
+    /// Addresses of which that could not be found out.
+    pub(super) failures: Vec<Unresolved>,
     /// How long it took.
     pub(super) took: Duration,
+}
+
+/// An upstream address whose members could not be found out.
+#[derive(Clone, Debug)]
+pub(super) struct Unresolved {
+    /// Its name.
+    pub(super) upstream: Arc<str>,
+    /// Who did not say: a `cause` of own metrics.
+    pub(super) cause: &'static str,
+    /// Why, for people.
+    pub(super) why: String,
 }
 
 /// What came of sending a batch.

@@ -37,6 +37,16 @@ pub enum Role {
     Global,
 }
 
+impl Role {
+    /// The word for it in logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Role::Local | Role::LocalToV1 => "local",
+            Role::Global => "global",
+        }
+    }
+}
+
 /// Which finished points of an aggregate this node emits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Emit {

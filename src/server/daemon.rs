@@ -1,34 +1,32 @@
 //! The running daemon: started part by part, supervised, reloaded, drained.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{error, info, warn};
 
 use super::outlet::{Delivery, OwnTelemetry, Sinks};
-use super::reload::Reloader;
-use super::signals::{Asked, Signals};
+use super::pages::{self, Doors};
 use super::stats::StatsAddress;
+use super::steering::{Order, Steering};
 use super::watchdog::{self, Watchdog};
-use super::{Server, StartError, destinations, pages, sources};
+use super::{Server, StartError, destinations, sources};
 use crate::aggregate::{KeyHasher, Plan, Shard};
 use crate::config::{Loaded, Settings};
 use crate::forward::Forwarder;
 use crate::forward::import::Import;
-use crate::http::{self, HttpState};
+use crate::http;
 use crate::ingest::Running;
 use crate::model::{Phase, Role};
 use crate::pipeline::flush::FlushHandle;
 use crate::pipeline::{Collector, Flusher, Importer, Intake, IntakeCounts, Router, Workers};
 use crate::telemetry::Telemetry;
-use crate::telemetry::logging::{AT_THE_END, Logs};
+use crate::telemetry::logging::Logs;
 
 /// Readers get this long to read their sockets empty, whatever the interval.
 const MIN_DRAIN: Duration = Duration::from_secs(1);
-/// Signals that follow each other so fast were meant as one: `timeout` sends two.
-const ONE_SIGNAL: Duration = Duration::from_millis(100);
 
 /// Everything running.
 pub(super) struct Daemon {
@@ -50,7 +48,7 @@ pub(super) struct Daemon {
     /// Sinks that a reload has replaced, finishing.
     retiring: Vec<JoinHandle<()>>,
     /// HTTP and gRPC.
-    servers: Vec<JoinHandle<()>>,
+    doors: Doors,
 }
 
 impl Daemon {
@@ -59,7 +57,7 @@ impl Daemon {
         let Server { loaded, inherited, listeners, http, grpc, telemetry, logs } = server;
         let settings = loaded.settings;
         let shown = Arc::new(Mutex::new(settings.clone()));
-        let (phase, phases) = watch::channel(Phase::Starting);
+        let (phase, _) = watch::channel(Phase::Starting);
 
         let role = settings.role();
         let extend = settings.extend_tags.clone();
@@ -114,23 +112,7 @@ impl Daemon {
 
         let importer = Importer::new(workers.inboxes());
         let import = Import::new(importer, &settings.import, telemetry.clone());
-        let http_address = pages::address(http.as_ref(), settings.http.address.as_ref());
-        let grpc_address = pages::address(grpc.as_ref(), settings.import.grpc_address.as_ref());
-        let http = http
-            .map(|listener| {
-                let state = HttpState {
-                    telemetry: telemetry.clone(),
-                    phase: phases,
-                    config: settings.http.config.then(|| pages::config_text(&shown)),
-                    quit: settings.http.quit.then_some(quit),
-                };
-                let router = http::router(state).merge(import.router());
-                pages::serve(listener, router, phase.subscribe(), &telemetry)
-            })
-            .transpose()?;
-        let grpc = grpc
-            .map(|grpc| pages::serve_grpc(grpc, import.clone(), phase.subscribe(), &telemetry))
-            .transpose()?;
+        let doors = pages::open(http, grpc, &import, &shown, &phase, quit, &telemetry)?;
 
         let addresses: Vec<String> =
             listeners.addresses().iter().map(ToString::to_string).collect();
@@ -146,12 +128,12 @@ impl Daemon {
         info!(
             version = http::VERSION,
             statsd = addresses.join(","),
-            http = http_address,
-            grpc = grpc_address,
+            role = role.as_str(),
+            http = doors.http,
+            grpc = doors.grpc,
             interval = ?settings.interval.length(),
             "ready"
         );
-        let servers = http.into_iter().chain(grpc).collect();
         Ok(Daemon {
             settings,
             shown,
@@ -166,56 +148,27 @@ impl Daemon {
             sinks,
             forwarder,
             retiring: Vec::new(),
-            servers,
+            doors,
         })
     }
 
     /// Waits for the end, reloading when asked to, and drains.
-    pub(super) async fn supervise(
-        mut self,
-        mut signals: Signals,
-        mut quits: mpsc::Receiver<()>,
-        mut reloader: Reloader,
-    ) {
+    pub(super) async fn supervise(mut self, mut steering: Steering) {
         let why = loop {
-            tokio::select! {
-                asked = signals.next() => match asked {
-                    Asked::End(why) => break why,
-                    Asked::Reload => reloader.ask(),
-                },
-                loaded = reloader.next() => match loaded {
-                    Ok(loaded) => self.apply(loaded),
-                    Err(problems) => {
-                        error!("the new configuration is not used, the old one stays:\n{problems}");
-                    }
-                },
-                Some(()) = quits.recv() => break "/quitquitquit",
+            match steering.next().await {
+                Order::End(why) => break why,
+                Order::Use(loaded) => self.apply(*loaded),
             }
         };
         self.phase.send_replace(Phase::Draining);
         info!(why, "draining");
-        let asked_at = Instant::now();
-        let logs = self.logs.clone();
-        tokio::spawn(async move {
-            loop {
-                match signals.next().await {
-                    Asked::End(signal) if asked_at.elapsed() > ONE_SIGNAL => {
-                        let message = "a second signal: exiting, what is not delivered is lost";
-                        error!(signal, "{message}");
-                        logs.flush(AT_THE_END);
-                        std::process::exit(1);
-                    }
-                    Asked::End(_) | Asked::Reload => {}
-                }
-            }
-        });
+        steering.end_at_a_second_signal(self.logs.clone());
         self.drain().await;
         info!("drained");
     }
 
     /// Uses what of a new configuration can be used without a restart, from the next flush on.
     fn apply(&mut self, loaded: Loaded) {
-        loaded.warnings.iter().for_each(|warning| warn!("{warning}"));
         let waiting = self.settings.needs_restart(&loaded.settings);
         let settings = self.settings.with_live(loaded.settings);
         if destinations::differ(&self.settings, &settings) {
@@ -235,12 +188,7 @@ impl Daemon {
         }
         self.flush.replan(plan(&settings));
         self.logs.set_debug(settings.debug);
-        if waiting.is_empty() {
-            info!("the new configuration is in use");
-        } else {
-            let keys = waiting.join(", ");
-            warn!(keys, "the new configuration is in use, but these keys wait for a restart");
-        }
+        pages::say_what_waits(&waiting);
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = settings.clone();
         self.settings = settings;
     }
@@ -286,11 +234,7 @@ impl Daemon {
         };
         tokio::join!(deliveries, retiring);
         phase.send_replace(Phase::Stopped);
-        for server in self.servers {
-            if let Err(error) = server.await {
-                error!(%error, "a server failed");
-            }
-        }
+        self.doors.close().await;
     }
 }
 
@@ -299,7 +243,7 @@ fn plan(settings: &Settings) -> Plan {
 }
 
 /// Tells systemd, if it started us and wants to know.
-fn notify(state: sd_notify::NotifyState<'_>) {
+pub(super) fn notify(state: sd_notify::NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         warn!(%error, "systemd cannot be told");
     }

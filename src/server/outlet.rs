@@ -59,7 +59,8 @@ pub(super) enum OwnTelemetry {
 }
 
 impl OwnTelemetry {
-    fn report(&mut self, telemetry: &Telemetry) {
+    /// Reports what has changed since the last time.
+    pub(super) fn report(&mut self, telemetry: &Telemetry) {
         match self {
             OwnTelemetry::Pipeline(intake) => {
                 intake.datagram(&report::take_lines(telemetry, &[]));

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::intake::pem;
+use super::upstreams;
 use super::{filled, flag, length, number};
 use crate::config::machine::Machine;
 use crate::config::problem::Report;
@@ -12,6 +13,7 @@ use crate::config::raw::{One, Raw};
 use crate::config::secret::Secret;
 use crate::config::settings::{ClientTlsSettings, ForwardFormat, ForwardSettings};
 use crate::config::upstream::UpstreamAddress;
+use crate::model::Interval;
 
 /// A body of so many is decoded and merged in milliseconds.
 const MAX_ENTRIES_PER_BODY: u64 = 5_000;
@@ -29,15 +31,18 @@ const QUEUE_AGES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::
 const FAILOVER_AFTER: Duration = Duration::from_secs(30);
 const FAILOVERS: RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(86_400);
+const REFRESHES: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3_600);
 
 /// Forwarding, if there is an upstream node.
 pub(super) fn forward(
     raw: &Raw,
+    interval: Interval,
     machine: &Machine,
     report: &mut Report,
 ) -> Option<ForwardSettings> {
-    let format = format(raw, report);
-    let upstreams = upstreams(raw, format, report);
+    let given = upstreams::given(raw, machine, report);
+    let format = format(raw, given.is_grpc(), report);
+    let upstreams = upstreams::parse(&given, format, report);
     let size = |given, range, default, report: &mut Report| {
         NonZeroUsize::new(number(given, range, default, report)).unwrap_or(NonZeroUsize::MIN)
     };
@@ -63,14 +68,17 @@ pub(super) fn forward(
         queue_bytes: number(&raw.forward_queue_bytes, 1_000..=1 << 40, QUEUE_BYTES, report),
         queue_age: length(&raw.forward_queue_age, &QUEUE_AGES, QUEUE_AGE, report),
         failover_after: length(&raw.forward_failover_after, &FAILOVERS, FAILOVER_AFTER, report),
+        refresh: refresh(&raw.consul_refresh_interval, interval, report),
+        ignored_tags: raw.ignore_tags.iter().flatten().map(|given| given.value.clone()).collect(),
         upstreams,
     };
     (!settings.upstreams.is_empty()).then_some(settings)
 }
 
-/// `forward_format`; if that is not given, what Veneur 14's `forward_use_grpc` says.
-fn format(raw: &Raw, report: &mut Report) -> ForwardFormat {
-    let use_grpc = flag(&raw.forward_use_grpc, false);
+/// `forward_format`; if that is not given, what Veneur 14's `forward_use_grpc` says, or what
+/// the addresses are `for_grpc`.
+fn format(raw: &Raw, for_grpc: bool, report: &mut Report) -> ForwardFormat {
+    let use_grpc = flag(&raw.forward_use_grpc, for_grpc);
     let Some(given) = filled(&raw.forward_format) else {
         return if use_grpc { ForwardFormat::Grpc } else { ForwardFormat::Protobuf };
     };
@@ -89,19 +97,10 @@ fn format(raw: &Raw, report: &mut Report) -> ForwardFormat {
     format
 }
 
-fn upstreams(raw: &Raw, format: ForwardFormat, report: &mut Report) -> Vec<UpstreamAddress> {
-    let mut upstreams: Vec<UpstreamAddress> = Vec::new();
-    let given = raw.forward_address.as_deref().unwrap_or_default();
-    for given in given.iter().filter(|given| !given.value.is_empty()) {
-        match UpstreamAddress::parse(&given.value, format.is_grpc()) {
-            Ok(address) if upstreams.iter().any(|known| known.name() == address.name()) => {
-                report.warn(&given.source, "listed twice; it counts once");
-            }
-            Ok(address) => upstreams.push(address),
-            Err(accepted) => report.refuse(&given.source, "not an upstream address", accepted),
-        }
-    }
-    upstreams
+/// Once an interval, unless it says otherwise. As in Veneur 14, 0 is nothing.
+fn refresh(given: &One<Duration>, interval: Interval, report: &mut Report) -> Duration {
+    let given = given.clone().filter(|given| !given.value.is_zero());
+    length(&given, &REFRESHES, interval.length(), report)
 }
 
 pub(super) fn token(given: &One<String>, report: &mut Report) -> Option<Secret> {

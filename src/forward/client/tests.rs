@@ -145,10 +145,9 @@ impl Rig {
         let body = BodyLimits { entries: 10, body_bytes: 1 << 20, plain_bytes: 1 << 20 };
         let client = Client::new(
             Arc::clone(&script),
-            Encoder { format: ForwardFormat::Protobuf, limits: body },
+            Encoder { format: ForwardFormat::Protobuf, limits: body, ignored: Arc::default() },
             Outbox::new(limits, Identities::new(UNIX_EPOCH)),
-            SECOND,
-            INTERVAL,
+            Times { request: SECOND, refresh: INTERVAL, drain: INTERVAL },
             Books::new(telemetry.clone()),
         );
         let (offers, receiver) = mpsc::channel(2);
@@ -168,7 +167,7 @@ impl Rig {
     async fn offer(&mut self, entries: u32) {
         let forwards = counters(self.offered..self.offered + entries);
         self.offered += entries;
-        let offer = Offer { forwards, at: UnixSeconds(10) };
+        let offer = Offer::Flush { forwards, at: UnixSeconds(10) };
         self.offers.send(offer).await.expect("the task runs");
     }
 

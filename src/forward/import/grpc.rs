@@ -22,11 +22,12 @@ mod reflection;
 mod serve;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Instant, SystemTime};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::post;
 use bytes::Bytes;
@@ -41,9 +42,10 @@ use tracing::warn;
 
 use self::codec::Raw;
 use self::group::Group;
+use super::onward::Patience;
 use super::plain::Encoding;
 use super::refusal::Refusal;
-use super::{Format, Import, Received, identity, wait};
+use super::{Format, Import, Received, identity, interval_end, wait};
 use crate::forward::identity::{BATCH_HEADER, BatchId};
 use crate::pipeline::NotImported;
 use crate::telemetry::names;
@@ -54,9 +56,6 @@ pub use serve::{GrpcLimits, serve};
 const MAX_ENTRY_HEAD_BYTES: usize = 11;
 /// The longest message of a stream, which is one metric: what gRPC takes by default.
 const MAX_METRIC_BYTES: usize = 4 << 20;
-
-/// How long a group waits for its turn and for the workers: as long as it takes.
-const PATIENCE: Duration = Duration::from_secs(365 * 86_400);
 
 /// The service.
 fn router(import: Import) -> Router {
@@ -136,7 +135,7 @@ impl Calls {
         let room = self.import.room(None).await?;
         let list = timeout_at(room.deadline.into(), self.only(&mut messages));
         let bytes = list.await.unwrap_or(Err(Refusal::Slow))?;
-        self.import.take(room, received(bytes, id)).await
+        self.import.take(room, received(bytes, id, headers)).await
     }
 
     /// The one message there is.
@@ -158,7 +157,7 @@ impl Calls {
                 let room = self.import.room(None).await?;
                 let list = timeout_at(room.deadline.into(), self.whole(messages));
                 let bytes = list.await.unwrap_or(Err(Refusal::Slow))?;
-                self.import.take(room, received(bytes, Some(id))).await
+                self.import.take(room, received(bytes, Some(id), headers)).await
             }
             None => self.endless(messages).await,
         }
@@ -220,8 +219,8 @@ impl Calls {
             return Ok(());
         }
         let inside = Arc::clone(&self.import.0);
-        let deadline = Instant::now() + PATIENCE;
-        let turn = wait(deadline, Arc::clone(&inside.turns).acquire_owned()).await?;
+        let patience = Patience::Endless;
+        let turn = wait(patience.deadline(), Arc::clone(&inside.turns).acquire_owned()).await?;
         let merged = spawn_blocking(move || {
             inside.telemetry.histogram(names::IMPORT_BYTES, "", group.bytes() as f64);
             let (entries, causes) = group.decode();
@@ -229,7 +228,7 @@ impl Calls {
                 inside.count_cause(cause.as_str(), 1);
                 warn!(%cause, "refused a metric of a stream");
             }
-            let merged = inside.merge(entries, None, deadline);
+            let merged = inside.merge(entries, None, SystemTime::now().into(), patience);
             drop(turn);
             merged.map(|_is_merged| ())
         });
@@ -245,7 +244,8 @@ async fn next(messages: &mut Messages, most: usize) -> Result<Option<Bytes>, Ref
     })
 }
 
-fn received(list: Bytes, id: Option<BatchId>) -> Received {
+fn received(list: Bytes, id: Option<BatchId>, headers: &HeaderMap) -> Received {
     let (encoding, format) = (Encoding::Identity, Format::Protobuf);
-    Received { bytes: list, encoding, format, id, tag: "grpc" }
+    let interval_end = interval_end(headers);
+    Received { bytes: list, encoding, format, id, interval_end, tag: "grpc" }
 }

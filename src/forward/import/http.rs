@@ -9,7 +9,7 @@
 //! | longer than allowed, before or after decompression | 413 |
 //! | body comes too slowly | 408 |
 //! | a batch of which nobody knows whether it was merged | 409 |
-//! | too many at once, workers busy, shutting down | 503, `Retry-After` |
+//! | too many at once, workers busy, shutting down; of a proxy, its outbox full or no upstream node known | 503, `Retry-After` |
 //!
 //! A body of content type `application/x-protobuf` (or `application/protobuf`) is a
 //! `MetricList`; any other is JSON, since Veneur never looks at the content type. An answer
@@ -33,7 +33,7 @@ use tokio::time::timeout_at;
 
 use super::plain::Encoding;
 use super::refusal::Refusal;
-use super::{Format, Import, Received, identity};
+use super::{Format, Import, Received, identity, interval_end};
 use crate::forward::identity::BATCH_HEADER;
 
 /// Seconds after which a sender may come again: senders have a backoff of their own.
@@ -62,13 +62,14 @@ async fn answer(State(import): State<Import>, request: Request) -> Response {
 async fn post_import(import: &Import, headers: &HeaderMap, body: Body) -> Result<(), Refusal> {
     import.authorize(headers)?;
     let id = identity(headers)?;
+    let interval_end = interval_end(headers);
     let encoding = encoding(headers)?;
     let format = format(headers);
     let room = import.room(body.size_hint().exact()).await?;
     let read = read(body, import.0.settings.max_body_bytes.get());
     let bytes = timeout_at(room.deadline.into(), read).await.unwrap_or(Err(Refusal::Slow))?;
     let tag = encoding.as_str();
-    import.take(room, Received { bytes, encoding, format, id, tag }).await
+    import.take(room, Received { bytes, encoding, format, id, interval_end, tag }).await
 }
 
 fn refused(refusal: &Refusal) -> Response {

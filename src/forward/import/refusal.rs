@@ -5,6 +5,7 @@ use tonic::Code;
 
 use super::plain::NotPlain;
 use crate::forward::identity::BadIdentity;
+use crate::forward::relay::NotPassedOn;
 use crate::pipeline::NotImported;
 use crate::protocol::import::{Cause, ImportError};
 
@@ -41,6 +42,9 @@ pub(super) enum Refusal {
     /// Not handed to the workers.
     #[error(transparent)]
     NotImported(#[from] NotImported),
+    /// Not handed to the outbox of a proxy.
+    #[error(transparent)]
+    NotPassedOn(#[from] NotPassedOn),
     /// Another request is still merging the same batch.
     #[error("this batch is still being merged")]
     Underway,
@@ -73,7 +77,9 @@ impl Refusal {
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 Code::Unimplemented,
             ),
-            Refusal::TooLong(_) | Refusal::NotPlain(NotPlain::TooLong(_)) => {
+            Refusal::TooLong(_)
+            | Refusal::NotPlain(NotPlain::TooLong(_))
+            | Refusal::NotPassedOn(NotPassedOn::TooLarge) => {
                 ("too_long", StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted)
             }
             Refusal::NotPlain(NotPlain::Broken { encoding, .. }) => {
@@ -94,8 +100,15 @@ impl Refusal {
                 ("busy", StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable)
             }
             Refusal::Underway => ("underway", StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
-            Refusal::NotImported(NotImported::Closed) => {
+            Refusal::NotImported(NotImported::Closed)
+            | Refusal::NotPassedOn(NotPassedOn::Closed) => {
                 ("shutdown", StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable)
+            }
+            Refusal::NotPassedOn(NotPassedOn::Full) => {
+                ("outbox_full", StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable)
+            }
+            Refusal::NotPassedOn(NotPassedOn::NoUpstream) => {
+                ("no_upstream", StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable)
             }
             Refusal::Forgotten => ("forgotten", StatusCode::CONFLICT, Code::FailedPrecondition),
             Refusal::Failed => ("panic", StatusCode::INTERNAL_SERVER_ERROR, Code::Internal),

@@ -1,5 +1,7 @@
 //! The configuration as its writer meets it: files in, settings or sentences out.
 
+mod proxy;
+
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -116,7 +118,7 @@ fn this_machine_loads_the_defaults_and_every_file_of_the_repository() {
 /// What is below the Datadog sink shows only when there is one.
 #[test]
 fn the_example_shows_the_true_defaults_of_the_datadog_sink_too() {
-    let example = include_str!("../example.yaml");
+    let example = include_str!("../../example.yaml");
     let key = [("VENEUR_KEY", "hunter2")];
     let with_key = parse_with(example, &key).expect("a key does no harm").settings;
     assert_eq!(with_key, parse_with("", &key).expect("a key does no harm").settings);
@@ -129,7 +131,7 @@ fn the_example_shows_the_true_defaults_of_the_datadog_sink_too() {
 /// What is below a forward address shows only when there is one.
 #[test]
 fn the_example_shows_the_true_defaults_of_forwarding_too() {
-    let example = include_str!("../example.yaml");
+    let example = include_str!("../../example.yaml");
     let address = [("VENEUR_FORWARD_ADDRESS", "http://g:8127")];
     let forwarding = parse_with(example, &address).expect("an address does no harm").settings;
     assert_eq!(forwarding, parse_with("", &address).expect("nor without a file").settings);
@@ -183,7 +185,7 @@ fn what_is_empty_or_zero_is_as_if_it_were_not_there() {
 
 #[test]
 fn all_problems_of_a_file_are_listed_at_once() {
-    let bad = include_str!("config/bad.yaml");
+    let bad = include_str!("bad.yaml");
     let variables = [("VENEUR_NUM_READERS", "2000"), ("VENEUR_TAGZ", "hunter2")];
     let problems = parse_with(bad, &variables).expect_err("everything in it is wrong");
     let golden = in_repository("tests/config/bad.txt");
@@ -197,7 +199,7 @@ fn all_problems_of_a_file_are_listed_at_once() {
 
 #[test]
 fn a_value_is_refused_with_a_sentence() {
-    for (text, sentence) in cases(include_str!("config/refused.txt")) {
+    for (text, sentence) in cases(include_str!("refused.txt")) {
         let refused = parse(&text).expect_err(&text).problems[0].to_string();
         let (place, said) = refused.split_once(": ").expect("the place is before the first colon");
         assert_eq!(said, sentence, "{text}");
@@ -219,7 +221,7 @@ fn so_many_percentiles_are_too_many() {
 
 #[test]
 fn a_doubtful_setting_works_and_warns() {
-    for (text, warning) in cases(include_str!("config/warned.txt")) {
+    for (text, warning) in cases(include_str!("warned.txt")) {
         let warnings = warnings(&text);
         let said = warnings.first().and_then(|warning| warning.split_once(": "));
         assert_eq!(said.map(|(_, said)| said), Some(warning), "{text}: {warnings:?}");

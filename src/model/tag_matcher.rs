@@ -1,0 +1,47 @@
+//! Which tags are meant: one of `ignore_tags`.
+
+/// A rule that some tags fulfil. It looks at the whole tag, `key:value`.
+///
+/// Source: Veneur 14's tag matchers; their `regex` is not here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TagMatcher {
+    /// Every tag.
+    Any,
+    /// This tag.
+    Exact(String),
+    /// Tags that begin so.
+    Prefix(String),
+    /// Tags that contain this.
+    Substring(String),
+}
+
+impl TagMatcher {
+    /// Whether a tag fulfils it.
+    pub fn matches(&self, tag: &str) -> bool {
+        match self {
+            TagMatcher::Any => true,
+            TagMatcher::Exact(text) => tag == text,
+            TagMatcher::Prefix(text) => tag.starts_with(text),
+            TagMatcher::Substring(text) => tag.contains(text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_fulfils_a_rule_when() {
+        let host = || "host:".to_owned();
+        for (matcher, tags, not) in [
+            (TagMatcher::Any, &["", "host:a"][..], &[][..]),
+            (TagMatcher::Exact(host()), &["host:"], &["host:a", "host"]),
+            (TagMatcher::Prefix(host()), &["host:", "host:a"], &["ahost:a", "host"]),
+            (TagMatcher::Substring(host()), &["host:", "ahost:a"], &["host"]),
+        ] {
+            assert!(tags.iter().all(|tag| matcher.matches(tag)), "{matcher:?}");
+            assert!(!not.iter().any(|tag| matcher.matches(tag)), "{matcher:?}");
+        }
+    }
+}

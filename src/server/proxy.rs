@@ -1,0 +1,169 @@
+//! The running proxy: what other nodes forward comes in, and goes on to the node it belongs to.
+//!
+//! ```text
+//! POST /import, gRPC ─► Import: check whole, each batch once ─► Relay ─► outbox ─► upstream nodes
+//! ```
+//!
+//! It merges nothing and keeps nothing but its outbox. It is ready once it knows an upstream
+//! node; until then, and while the outbox is full, senders are told to come again.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::spawn_blocking;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{error, info, warn};
+
+use super::daemon::notify;
+use super::outlet::OwnTelemetry;
+use super::pages::{self, Doors};
+use super::stats::StatsAddress;
+use super::steering::{Order, Steering};
+use super::{Server, StartError};
+use crate::config::{Loaded, Settings};
+use crate::forward::Forwarder;
+use crate::forward::import::Import;
+use crate::forward::ring::Ring;
+use crate::http;
+use crate::ingest::Inherited;
+use crate::model::Phase;
+use crate::telemetry::Telemetry;
+use crate::telemetry::logging::Logs;
+
+/// Everything running.
+pub(super) struct Proxy {
+    /// What is in effect.
+    settings: Settings,
+    /// The same for the configuration pages.
+    shown: Arc<Mutex<Settings>>,
+    telemetry: Telemetry,
+    logs: Logs,
+    phase: watch::Sender<Phase>,
+    inherited: Inherited,
+    import: Import,
+    forwarder: Forwarder,
+    ring: watch::Receiver<Arc<Ring>>,
+    /// None without `stats_address`: then `/metrics` alone has it.
+    own: Option<OwnTelemetry>,
+    doors: Doors,
+}
+
+impl Proxy {
+    /// Starts every part, consumers before producers. Needs a tokio runtime.
+    pub(super) fn start(server: Server, quit: mpsc::Sender<()>) -> Result<Proxy, StartError> {
+        let Server { loaded, inherited, listeners: _, http, grpc, telemetry, logs } = server;
+        let settings = loaded.settings;
+        let forward = settings.forward.as_ref().ok_or(StartError::NoUpstream)?;
+        let own = settings.stats_address.clone().map(|address| {
+            let stats = StatsAddress::start(address, telemetry.clone())?;
+            Ok::<_, StartError>(OwnTelemetry::Statsd { stats, tags: settings.tags.clone() })
+        });
+        let own = own.transpose()?;
+        let forwarder = Forwarder::spawn(forward, settings.interval, telemetry.clone())?;
+        let ring = forwarder.ring();
+        let import = Import::new(forwarder.relay(), &settings.import, telemetry.clone());
+        let shown = Arc::new(Mutex::new(settings.clone()));
+        let (phase, _) = watch::channel(Phase::Starting);
+        let doors = pages::open(http, grpc, &import, &shown, &phase, quit, &telemetry)?;
+        Ok(Proxy {
+            settings,
+            shown,
+            telemetry,
+            logs,
+            phase,
+            inherited,
+            import,
+            forwarder,
+            ring,
+            own,
+            doors,
+        })
+    }
+
+    /// Waits for the end, reloading and reporting meanwhile, and drains.
+    pub(super) async fn supervise(mut self, mut steering: Steering) {
+        let mut reports = interval(self.settings.interval.length());
+        reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ring = self.ring.clone();
+        let why = loop {
+            let is_starting = *self.phase.borrow() == Phase::Starting;
+            tokio::select! {
+                order = steering.next() => match order {
+                    Order::End(why) => break why,
+                    Order::Use(loaded) => self.apply(*loaded),
+                },
+                // An error would mean that forwarding has failed, which is reported.
+                Ok(_) = ring.wait_for(|ring| !ring.members().is_empty()), if is_starting => {
+                    self.say_ready();
+                }
+                _ = reports.tick() => {
+                    if is_starting {
+                        error!("no upstream node is known: not ready");
+                    }
+                    report(&self.logs, &mut self.own, &self.telemetry);
+                }
+            }
+        };
+        self.phase.send_replace(Phase::Draining);
+        info!(why, "draining");
+        steering.end_at_a_second_signal(self.logs.clone());
+        self.drain().await;
+        info!("drained");
+    }
+
+    fn say_ready(&self) {
+        self.phase.send_replace(Phase::Ready);
+        notify(sd_notify::NotifyState::Ready);
+        if let Err(error) = self.inherited.acknowledge() {
+            warn!(%error, "Einhorn cannot be told");
+        }
+        info!(
+            version = http::VERSION,
+            role = "proxy",
+            http = self.doors.http,
+            grpc = self.doors.grpc,
+            upstream_nodes = self.ring.borrow().members().len(),
+            interval = ?self.settings.interval.length(),
+            "ready"
+        );
+    }
+
+    /// Uses what of a new configuration can be used without a restart.
+    fn apply(&mut self, loaded: Loaded) {
+        let waiting = self.settings.needs_restart(&loaded.settings);
+        self.settings = self.settings.with_live(loaded.settings);
+        self.logs.set_debug(self.settings.debug);
+        pages::say_what_waits(&waiting);
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = self.settings.clone();
+    }
+
+    /// Takes nothing more in, and delivers what is in the outbox.
+    async fn drain(self) {
+        let Proxy { telemetry, logs, phase, import, forwarder, own, doors, .. } = self;
+        notify(sd_notify::NotifyState::Stopping);
+        // It waits for threads, which must not hold up the runtime. What was answered with yes
+        // until here is in the outbox.
+        if let Err(error) = spawn_blocking(move || import.close()).await {
+            error!(%error, "draining failed");
+        }
+        forwarder.finish().await;
+        // Letting go of `own` waits a moment for the name server.
+        let last_report = spawn_blocking(move || {
+            let mut own = own;
+            report(&logs, &mut own, &telemetry);
+        });
+        if let Err(error) = last_report.await {
+            error!(%error, "the last report failed");
+        }
+        phase.send_replace(Phase::Stopped);
+        doors.close().await;
+    }
+}
+
+/// Says what there is to say about ourselves.
+fn report(logs: &Logs, own: &mut Option<OwnTelemetry>, telemetry: &Telemetry) {
+    logs.report_left_out(telemetry);
+    if let Some(own) = own {
+        own.report(telemetry);
+    }
+}
