@@ -162,8 +162,12 @@ impl<T: Transport> Client<T> {
         match offer {
             Offer::Flush { forwards, at } => self.encode(forwards, at),
             Offer::Bodies { encoded, took, reply } => {
-                let has_room = self.outbox.has_room_for(encoded.memory_bytes());
-                let answer = if has_room { Ok(self.push(encoded, took)) } else { Err(encoded) };
+                let answer = if self.outbox.has_room_for(encoded.memory_bytes()) {
+                    self.push(encoded, took);
+                    Ok(())
+                } else {
+                    Err(encoded)
+                };
                 // Whoever brought them waits for the answer.
                 let _ = reply.send(answer);
             }

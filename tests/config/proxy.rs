@@ -74,6 +74,13 @@ fn the_file_of_a_veneur_proxy_works_as_it_is() {
 }
 
 #[test]
+fn the_example_is_free_of_remarks() {
+    let text = include_str!("../../example_proxy.yaml");
+    let loaded = config::parse_proxy("example_proxy.yaml", text, [], true, &machine());
+    assert_eq!(loaded.expect("it can be used").warnings, []);
+}
+
+#[test]
 fn an_upstream_node_is_named_by_any_of_its_keys() {
     for (text, names, format) in [
         ("forward_address: http://g:1", "http://g:1", "protobuf"),

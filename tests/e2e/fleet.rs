@@ -16,14 +16,23 @@ const VALUES_PER_LOCAL: usize = 20_000;
 const MEMBERS_PER_LOCAL: usize = 1_000;
 
 /// A node whose own telemetry goes to a socket of this test's.
-struct Node {
-    daemon: Daemon,
-    intake: FakeIntake,
+pub(crate) struct Node {
+    pub(crate) daemon: Daemon,
+    pub(crate) intake: FakeIntake,
     _statsd: UdpSocket,
 }
 
 impl Node {
-    async fn start(more: Value) -> Node {
+    pub(crate) async fn start(more: Value) -> Node {
+        Node::start_as(Daemon::start, more).await
+    }
+
+    /// A proxy.
+    pub(crate) async fn proxy(more: Value) -> Node {
+        Node::start_as(Daemon::start_proxy, more).await
+    }
+
+    async fn start_as(start: fn(&str) -> Daemon, more: Value) -> Node {
         let intake = FakeIntake::start().await;
         let statsd = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
         let mut config = json!({
@@ -39,29 +48,29 @@ impl Node {
         });
         let fields = config.as_object_mut().expect("an object");
         fields.extend(more.as_object().expect("an object").clone());
-        let daemon = tokio::task::spawn_blocking(move || Daemon::start(&config.to_string()));
+        let daemon = tokio::task::spawn_blocking(move || start(&config.to_string()));
         Node { daemon: daemon.await.expect("it starts"), intake, _statsd: statsd }
     }
 
     /// What the points of a count add up to. They are sent as rates, so to whole numbers.
-    fn total(&self, name: &str) -> f64 {
+    pub(crate) fn total(&self, name: &str) -> f64 {
         let series = self.intake.series();
         let points = series.iter().filter(|one| one["metric"] == name);
         points.map(|one| (value_of(one) * one["interval"].as_f64().unwrap_or(1.0)).round()).sum()
     }
 
-    fn values(&self, name: &str) -> Vec<f64> {
+    pub(crate) fn values(&self, name: &str) -> Vec<f64> {
         let series = self.intake.series();
         series.iter().filter(|one| one["metric"] == name).map(value_of).collect()
     }
 }
 
-fn value_of(series: &Value) -> f64 {
+pub(crate) fn value_of(series: &Value) -> f64 {
     series["points"][0][1].as_f64().expect("a number")
 }
 
 /// Stops nodes one after the other, so that what one forwards is in before the next flushes.
-async fn stop(mut nodes: Vec<Node>) -> Vec<Node> {
+pub(crate) async fn stop(mut nodes: Vec<Node>) -> Vec<Node> {
     let stopping = tokio::task::spawn_blocking(move || {
         nodes.iter_mut().for_each(|node| node.daemon.stop());
         nodes
@@ -124,7 +133,11 @@ fn rank_error(sorted: &[f64], quantile: f64, estimate: f64) -> f64 {
 }
 
 /// Sends the traffic to local nodes that forward to `upstream`, stops them, then the globals.
-async fn run_fleet(upstream: Value, more: Value, globals: Vec<Node>) -> (Vec<Node>, Vec<Node>) {
+pub(crate) async fn run_fleet(
+    upstream: Value,
+    more: Value,
+    globals: Vec<Node>,
+) -> (Vec<Node>, Vec<Node>) {
     let (lines, _) = traffic();
     let mut locals = Vec::new();
     for lines in &lines {
@@ -140,7 +153,7 @@ async fn run_fleet(upstream: Value, more: Value, globals: Vec<Node>) -> (Vec<Nod
 }
 
 /// Whether what the global nodes emitted, together, is the truth about the traffic.
-fn assert_true_for_the_fleet(locals: &[Node], globals: &[Node]) {
+pub(crate) fn assert_true_for_the_fleet(locals: &[Node], globals: &[Node]) {
     let (lines, sorted) = traffic();
     let sent = (LOCALS * VALUES_PER_LOCAL) as f64;
     let counted: f64 = locals.iter().map(|node| node.total("lat.count")).sum();

@@ -13,7 +13,7 @@ num_readers: 1
 ";
 
 /// The sum of all series of a family on `/metrics` whose labels contain `label`.
-fn total(daemon: &Daemon, family: &str, label: &str) -> u64 {
+pub(crate) fn total(daemon: &Daemon, family: &str, label: &str) -> u64 {
     let (status, page) = http(&daemon.http, "GET", "/metrics");
     assert_eq!(status, 200);
     let series = page.lines().filter(|line| line.starts_with(family) && line.contains(label));

@@ -1,6 +1,9 @@
 //! The real program, real sockets, real signals.
 
+#[path = "../support/authority.rs"]
+mod authority;
 mod clients;
+mod discovery;
 #[path = "../support/fake_intake.rs"]
 mod fake_intake;
 mod fleet;
@@ -10,5 +13,6 @@ mod ledger;
 #[path = "../support/legacy_set.rs"]
 mod legacy_set;
 mod lifecycle;
+mod proxy;
 mod relay;
 mod support;

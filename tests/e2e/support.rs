@@ -38,6 +38,23 @@ impl Daemon {
         Daemon::spawn(command, directory)
     }
 
+    /// Starts `veneur proxy` with this configuration, and does not wait: it may not get ready.
+    pub(crate) fn launch_proxy(yaml: &str, environment: &[(&str, &str)]) -> Daemon {
+        let directory = scratch_directory();
+        let file = directory.join(CONFIG);
+        fs::write(&file, yaml).expect("the scratch directory can be written");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_veneur"));
+        command.args(["proxy", "-f"]).arg(file).envs(environment.iter().copied());
+        Daemon::launch(command, directory)
+    }
+
+    /// Starts `veneur proxy` with this configuration and waits until it is ready.
+    pub(crate) fn start_proxy(yaml: &str) -> Daemon {
+        let mut proxy = Daemon::launch_proxy(yaml, &[]);
+        proxy.wait_until_ready();
+        proxy
+    }
+
     /// Replaces its configuration file.
     pub(crate) fn configure(&self, yaml: &str) {
         fs::write(self.directory.join(CONFIG), yaml).expect("the scratch directory can be written");
@@ -50,7 +67,13 @@ impl Daemon {
         Daemon::spawn(command, scratch_directory())
     }
 
-    fn spawn(mut command: Command, directory: PathBuf) -> Daemon {
+    fn spawn(command: Command, directory: PathBuf) -> Daemon {
+        let mut daemon = Daemon::launch(command, directory);
+        daemon.wait_until_ready();
+        daemon
+    }
+
+    fn launch(mut command: Command, directory: PathBuf) -> Daemon {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -61,12 +84,17 @@ impl Daemon {
         let stdout = lines(child.stdout.take().expect("it is piped"));
         let seen = Vec::new();
         let (statsd, http, grpc) = (Vec::new(), String::new(), String::new());
-        let mut daemon = Daemon { child, log, stdout, seen, directory, statsd, http, grpc };
-        let ready = daemon.wait_for_log(" ready ");
-        daemon.statsd = field(&ready, "statsd").split(',').map(str::to_owned).collect();
-        daemon.http = field(&ready, "http").to_owned();
-        daemon.grpc = field(&ready, "grpc").to_owned();
-        daemon
+        Daemon { child, log, stdout, seen, directory, statsd, http, grpc }
+    }
+
+    /// Waits for the log line that says where it listens.
+    pub(crate) fn wait_until_ready(&mut self) {
+        let ready = self.wait_for_log(" ready ");
+        if ready.contains(" statsd=") {
+            self.statsd = field(&ready, "statsd").split(',').map(str::to_owned).collect();
+        }
+        self.http = field(&ready, "http").to_owned();
+        self.grpc = field(&ready, "grpc").to_owned();
     }
 
     /// The next log line that contains `text`.

@@ -1,4 +1,5 @@
 //! Certificates for tests, signed by authorities of their own.
+#![allow(dead_code, reason = "each test binary uses the part it needs")]
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,

@@ -4,6 +4,8 @@ use std::time::UNIX_EPOCH;
 
 use proptest::prelude::*;
 
+use tokio::sync::oneshot;
+
 use super::*;
 use crate::aggregate::Aggregate;
 use crate::config::settings::ForwardFormat;
@@ -171,6 +173,26 @@ impl Rig {
         self.offers.send(offer).await.expect("the task runs");
     }
 
+    /// Bodies from other nodes, of so many entries; whether they were taken.
+    async fn pass_on(&mut self, entries: u32) -> bool {
+        let body = BodyLimits { entries: 10, body_bytes: 1 << 20, plain_bytes: 1 << 20 };
+        let encoder =
+            Encoder { format: ForwardFormat::Protobuf, limits: body, ignored: Arc::default() };
+        let ring = Ring::new(self.script.lock().keys().map(Arc::clone));
+        let since = Instant::now().into_std();
+        let origin = Origin { interval_end: UnixSeconds(10), since, halvings: 0 };
+        let forwards = counters(self.offered..self.offered + entries);
+        let encoded = encoder.encode(forwards.into_iter(), &ring, origin);
+        let (reply, answer) = oneshot::channel();
+        let offer = Offer::Bodies { encoded, took: Duration::ZERO, reply };
+        self.offers.send(offer).await.expect("the task runs");
+        let is_taken = answer.await.expect("it is answered").is_ok();
+        if is_taken {
+            self.offered += entries;
+        }
+        is_taken
+    }
+
     /// Lets the task deliver what is left; returns what the books say.
     async fn finish(self) -> Ledger {
         drop(self.offers);
@@ -294,6 +316,24 @@ async fn a_body_that_is_too_large_is_halved_until_it_fits() {
     let ids: std::collections::BTreeSet<_> =
         script.lock()["a"].requests.iter().map(|(_, id, _)| *id).collect();
     assert_eq!(ids.len(), 7, "halves are batches of their own");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_send_is_taken_whole_or_not_at_all_and_pushes_nothing_out() {
+    let mut rig = Rig::new(&["a", "b"], Limits { queue_bytes: 2_000, ..LIMITS });
+    rig.member("a", |member| member.turns.extend([Turn::Unreachable; 3]));
+    rig.member("b", |member| member.turns.extend([Turn::Unreachable; 3]));
+    let mut taken = 0;
+    while rig.pass_on(25).await {
+        taken += 1;
+    }
+    assert!(taken > 1);
+    assert!(!rig.pass_on(25).await, "as long as there is no room");
+    tokio::time::sleep(60 * SECOND).await;
+    assert!(rig.pass_on(25).await, "there is room again");
+    let ledger = rig.finish().await;
+    assert_eq!(ledger.offered, 25 * (taken + 1));
+    ledger.assert_all_delivered_once();
 }
 
 #[tokio::test(start_paused = true)]
