@@ -1,8 +1,9 @@
 //! What makes a batch the same batch when it is sent again.
 //!
-//! A sender counts its batches. `instance` is a random number the process chose, `epoch` when
-//! it began to count, `sequence` the count. A batch keeps its identity for as long as it is
-//! retried, and no other batch ever has it, whichever upstream it goes to.
+//! A sender counts its batches. `instance` is a random number it chose, `epoch` when its process
+//! began to count, `sequence` the count. A batch keeps its identity for as long as it is retried,
+//! and no other batch ever has it, whichever upstream it goes to. After [`BATCHES`] a process goes
+//! on as another sender.
 //!
 //! On the wire they are headers, on gRPC calls metadata of the same names:
 //!
@@ -25,6 +26,10 @@ pub const BATCH_HEADER: &str = "x-veneur-batch";
 
 /// Name of the header with the end of the interval a batch is of, in seconds since 1970.
 pub const INTERVAL_END_HEADER: &str = "x-veneur-interval-end";
+
+/// Batches of one sender. An importer remembers twice as many of each, so none is ever so old
+/// that nobody knows it, however long it is retried while others go up.
+const BATCHES: u64 = 4096;
 
 /// The identity of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,8 +54,7 @@ pub struct Identities(BatchId);
 impl Identities {
     /// Those of a sender that starts `now`.
     pub fn new(now: SystemTime) -> Identities {
-        // Each `RandomState` has its own random keys, so the hash of nothing is a random number.
-        let instance = RandomState::new().build_hasher().finish();
+        let instance = random();
         let since_1970 = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let epoch = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
         Identities(BatchId { instance, epoch, sequence: 0 })
@@ -60,8 +64,16 @@ impl Identities {
     pub fn issue(&mut self) -> BatchId {
         let id = self.0;
         self.0.sequence += 1;
+        if self.0.sequence == BATCHES {
+            self.0 = BatchId { instance: random(), sequence: 0, ..self.0 };
+        }
         id
     }
+}
+
+fn random() -> u64 {
+    // Each `RandomState` has its own random keys, so the hash of nothing is a random number.
+    RandomState::new().build_hasher().finish()
 }
 
 impl fmt::Display for BatchId {
@@ -97,6 +109,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::forward::seen::{Admission, Seen};
 
     #[test]
     fn an_identity_is_written_as() {
@@ -135,6 +148,19 @@ mod tests {
         let ids = [one.issue(), one.issue()];
         assert_eq!(ids.map(|id| (id.epoch, id.sequence)), [(5, 0), (5, 1)]);
         assert_ne!(ids[0], other.issue());
+    }
+
+    #[test]
+    fn no_batch_becomes_too_old_for_an_importer_to_know() {
+        let (mut identities, mut seen) = (Identities::new(UNIX_EPOCH), Seen::default());
+        let ids: Vec<BatchId> = (0..3 * BATCHES).map(|_| identities.issue()).collect();
+        // The oldest come last.
+        for id in ids.iter().rev() {
+            assert_eq!(seen.admit(*id), Admission::New, "{id}");
+            seen.settle(*id);
+        }
+        assert!(ids.iter().all(|id| seen.admit(*id) == Admission::Repeat));
+        assert_eq!(seen.senders(), 3);
     }
 
     proptest! {
