@@ -16,6 +16,7 @@ const ROWS: &[(&str, u8)] = &[
     ("aggregate", 2),
     ("pipeline", 3),
     ("net", 3),
+    ("spool", 3),
     ("ingest", 4),
     ("forward", 4),
     ("http", 4),

@@ -81,6 +81,10 @@ pub(super) struct Raw {
     pub(super) api_hostname: One<String>,
     pub(super) flush_max_per_body: One<u64>,
     pub(super) datadog_key_in_query: One<bool>,
+    pub(super) spool_directory: One<String>,
+    pub(super) spool_max_bytes: One<u64>,
+    pub(super) spool_max_age: One<Duration>,
+    pub(super) spool_sync: One<bool>,
     pub(super) debug_flushed_metrics: One<bool>,
     pub(super) stats_address: One<String>,
     pub(super) sentry_dsn: One<String>,
@@ -246,6 +250,10 @@ pub(super) static ROWS: &[Row] = &[
     Row::new("flush_max_per_body", |raw, read| raw.flush_max_per_body = read.one())
         .also(&["datadog_flush_max_per_body"]),
     Row::new("datadog.key_in_query", |raw, read| raw.datadog_key_in_query = read.one()),
+    Row::new("spool.directory", |raw, read| raw.spool_directory = read.one()),
+    Row::new("spool.max_bytes", |raw, read| raw.spool_max_bytes = read.one()),
+    Row::new("spool.max_age", |raw, read| raw.spool_max_age = read.one()),
+    Row::new("spool.sync", |raw, read| raw.spool_sync = read.one()),
     Row::new("debug_flushed_metrics", |raw, read| raw.debug_flushed_metrics = read.one()),
     // The daemon itself
     Row::new("stats_address", |raw, read| raw.stats_address = read.one()),

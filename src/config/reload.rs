@@ -26,6 +26,7 @@ impl Settings {
             forward,
             stats_address,
             datadog,
+            spool,
             debug_flushed_metrics,
             sentry_dsn,
             debug: _,
@@ -51,6 +52,7 @@ impl Settings {
         compare("forward_address, forward_format, forward", *forward == new.forward);
         compare("stats_address", *stats_address == new.stats_address);
         compare("key, api_hostname", datadog.is_some() == new.datadog.is_some());
+        compare("spool", *spool == new.spool);
         compare("debug_flushed_metrics", *debug_flushed_metrics == new.debug_flushed_metrics);
         compare("sentry_dsn", *sentry_dsn == new.sentry_dsn);
         keys

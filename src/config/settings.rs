@@ -1,6 +1,7 @@
 //! The configuration, validated and complete: what the rest of the daemon sees.
 
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::listen::{HttpAddress, StatsdAddress};
@@ -53,6 +54,8 @@ pub struct Settings {
     pub stats_address: Option<String>,
     /// The Datadog sink, if configured.
     pub datadog: Option<DatadogSettings>,
+    /// Where undelivered points and batches wait.
+    pub spool: SpoolSettings,
     /// Print every flush to standard output although another sink is configured.
     pub debug_flushed_metrics: bool,
     /// Where errors and panics are reported.
@@ -208,6 +211,19 @@ impl ForwardFormat {
             ForwardFormat::Protobuf | ForwardFormat::JsonGob => false,
         }
     }
+}
+
+/// What could not be delivered, and waits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SpoolSettings {
+    /// Where it waits on disk; `None`: in memory alone.
+    pub directory: Option<PathBuf>,
+    /// Room on disk, for each destination.
+    pub max_bytes: u64,
+    /// It may wait this long.
+    pub max_age: Duration,
+    /// Whether what is written is synced.
+    pub sync: bool,
 }
 
 /// Client side of TLS, as PEM text.

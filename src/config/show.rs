@@ -9,7 +9,7 @@ use super::raw::is_of_a_proxy;
 use super::secret::REDACTED;
 use super::settings::{
     ClientTlsSettings, DatadogSettings, ForwardSettings, HttpSettings, ImportSettings,
-    IntakeSettings, Program, Settings, TlsSettings,
+    IntakeSettings, Program, Settings, SpoolSettings, TlsSettings,
 };
 use crate::model::{Percentile, Statistic, TagMatcher};
 
@@ -84,6 +84,7 @@ fn effective(settings: &Settings) -> Vec<(&'static str, Value)> {
         forward,
         stats_address,
         datadog,
+        spool,
         debug_flushed_metrics,
         sentry_dsn,
         debug,
@@ -111,6 +112,7 @@ fn effective(settings: &Settings) -> Vec<(&'static str, Value)> {
     shown.extend(shown_import(import));
     shown.extend(shown_forward(forward.as_ref()));
     shown.extend(shown_datadog(datadog.as_ref()));
+    shown.extend(shown_spool(spool));
     shown.extend([
         ("debug_flushed_metrics", json!(debug_flushed_metrics)),
         ("stats_address", json!(stats_address.as_deref().unwrap_or(""))),
@@ -258,6 +260,17 @@ fn shown_datadog(datadog: Option<&DatadogSettings>) -> Vec<(&'static str, Value)
         ("api_hostname", json!(api_hostname.redacted())),
         ("flush_max_per_body", json!(flush_max_per_body.get())),
         ("datadog.key_in_query", json!(key_in_query)),
+    ]
+}
+
+fn shown_spool(spool: &SpoolSettings) -> Vec<(&'static str, Value)> {
+    let SpoolSettings { directory, max_bytes, max_age, sync } = spool;
+    let directory = directory.as_ref().map_or(String::new(), |path| path.display().to_string());
+    vec![
+        ("spool.directory", json!(directory)),
+        ("spool.max_bytes", json!(max_bytes)),
+        ("spool.max_age", json!(duration::show(*max_age))),
+        ("spool.sync", json!(sync)),
     ]
 }
 

@@ -7,6 +7,7 @@ mod delivery;
 mod forward;
 mod import;
 mod intake;
+mod spool;
 mod upstreams;
 
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -62,6 +63,7 @@ pub(super) fn settings(
         forward,
         stats_address: delivery::stats_address(&raw.stats_address, report),
         datadog,
+        spool: spool::spool(raw, report),
         debug_flushed_metrics: flag(&raw.debug_flushed_metrics, false),
         sentry_dsn: delivery::sentry_dsn(&raw.sentry_dsn, report),
         debug: flag(&raw.debug, false),

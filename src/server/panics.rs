@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 /// Beginnings of the names of threads the daemon cannot do without.
-const ESSENTIAL: [&str; 4] = ["reader-", "stream-", "worker-", "flush"];
+const ESSENTIAL: [&str; 5] = ["reader-", "stream-", "worker-", "flush", "spool-"];
 
 /// How long an essential panic waits for its message to be printed.
 const PRINT_WITHIN: Duration = Duration::from_secs(1);
@@ -43,6 +43,7 @@ mod tests {
             ("stream-1", true),
             ("worker-3", true),
             ("flush", true),
+            ("spool-datadog", true),
             ("io", false),
             ("", false),
         ] {

@@ -244,6 +244,25 @@ metrics! {
     /// Size of one imported body as received.
     IMPORT_BYTES = "import.bytes", Amount, Bytes;
 
+    // What waits to be delivered.
+
+    /// Undelivered records that are kept: requests or batches (`spool`).
+    SPOOL_RECORDS = "spool.records", Gauge, One;
+    /// Points, events, checks or forwarded entries in them (`spool`).
+    SPOOL_ITEMS = "spool.items", Gauge, One;
+    /// Bytes of them that are in memory (`spool`).
+    SPOOL_MEMORY_BYTES = "spool.memory_bytes", Gauge, Bytes;
+    /// Size of the segments on disk (`spool`).
+    SPOOL_DISK_BYTES = "spool.disk_bytes", Gauge, Bytes;
+    /// For how long the oldest of them waits (`spool`).
+    SPOOL_OLDEST_NS = "spool.oldest_ns", Gauge, Nanoseconds;
+    /// Bytes lost from it (`spool`, `reason`); what was in them counts at its sink or upstream.
+    SPOOL_DROPPED_BYTES_TOTAL = "spool.dropped_bytes_total", Counter, Bytes;
+    /// Segments on disk that were damaged, and are kept aside (`spool`).
+    SPOOL_CORRUPT_TOTAL = "spool.corrupt_total", Counter, One;
+    /// Failures of the disk (`spool`, `cause` full, read_only, permission, locked, missing, io).
+    SPOOL_ERROR_TOTAL = "spool.error_total", Counter, One;
+
     // The rest of the house.
 
     /// HTTP requests answered (`status`).

@@ -1,0 +1,6 @@
+//! Delivery under faults: the spool on a disk that fails, and what sinks and the forwarder do
+//! with it.
+
+mod random;
+mod store;
+mod virtual_disk;
