@@ -27,6 +27,7 @@ pub mod reason;
 pub mod relay;
 pub mod ring;
 pub mod seen;
+mod stored;
 mod transport;
 
 use std::sync::Arc;
@@ -50,6 +51,7 @@ use self::ring::Ring;
 use crate::aggregate::Aggregate;
 use crate::config::settings::{ForwardFormat, ForwardSettings};
 use crate::model::{Interval, MetricKey, UnixSeconds};
+use crate::spool::Spool;
 use crate::telemetry::Telemetry;
 
 pub use self::http::SetupError;
@@ -81,6 +83,7 @@ enum Offer {
 impl Forwarder {
     /// Starts the task. Needs a tokio runtime, and a default TLS provider of the process.
     /// Delivering what is left at the end may take one `interval`.
+    /// What upstream does not take within one `interval` waits in `spool`, if there is one.
     ///
     /// # Errors
     /// When an address, certificate or token cannot be used.
@@ -88,13 +91,19 @@ impl Forwarder {
         settings: &ForwardSettings,
         interval: Interval,
         telemetry: Telemetry,
+        spool: Option<Spool>,
     ) -> Result<Forwarder, SetupError> {
         let encoder = Encoder {
             format: settings.format,
             limits: body_limits(settings),
             ignored: settings.ignored_tags.as_slice().into(),
         };
-        let outbox = Outbox::new(outbox_limits(settings), Identities::new(SystemTime::now()));
+        let mut waiting = outbox_limits(settings);
+        if let Some(spool) = &spool {
+            waiting.spool_after = Some(interval.length());
+            waiting.queue_age = spool.max_age();
+        }
+        let outbox = Outbox::new(waiting, Identities::new(SystemTime::now()));
         let books = Books::new(telemetry);
         let client = Client::new(
             Http::new(settings)?,
@@ -105,6 +114,7 @@ impl Forwarder {
                 refresh: settings.refresh,
                 drain: interval.length(),
             },
+            spool,
             books.clone(),
         );
         let ring = client.ring();
@@ -162,6 +172,7 @@ fn outbox_limits(settings: &ForwardSettings) -> outbox::Limits {
         queue_age: settings.queue_age,
         in_flight: settings.in_flight.get(),
         failover_after: settings.failover_after,
+        spool_after: None,
         // Only nodes of our own kind understand the others' format.
         remembers: settings.format == ForwardFormat::Protobuf,
     }

@@ -15,6 +15,9 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// No wait is longer, but for a `Retry-After`.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
+/// Nobody may ask to be left alone for longer.
+pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
+
 /// The longest wait after so many failures; `attempt` counts from 0.
 pub fn longest_wait(attempt: u32) -> Duration {
     FIRST_WAIT.saturating_mul(2u32.saturating_pow(attempt)).min(LONGEST_WAIT)

@@ -18,6 +18,7 @@ mod steering;
 mod watchdog;
 
 use std::io;
+use std::path::PathBuf;
 
 use tracing::warn;
 
@@ -53,6 +54,14 @@ pub enum StartError {
     /// Settings that are no proxy's.
     #[error("a proxy needs an upstream node")]
     NoUpstream,
+    /// The directory for what is undelivered.
+    #[error("cannot use spool.directory {path}: {source}", path = path.display())]
+    Spool {
+        /// As configured.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// No thread, descriptor or signal to be had.
     #[error("the system refuses: {0}")]
     System(#[from] io::Error),

@@ -3,7 +3,8 @@
 //! The flush offers one [`FlushBatch`] per interval to a [`SinkTask`] for each configured
 //! sink. The task owns its [`MetricSink`], hands it one batch after the other and enters what
 //! became of each into our own telemetry; a slow sink delays neither the flush nor another
-//! sink. Sinks that speak HTTP share [`post`]: bodies of bounded size, retries, splitting.
+//! sink. Sinks that speak HTTP share [`post`]: bodies of bounded size, retries, splitting; what they
+//! could not deliver waits in a [`backlog`].
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 use crate::config::Settings;
 use crate::model::FlushBatch;
 
+pub mod backlog;
 pub mod console;
 pub mod datadog;
 pub mod delivered;

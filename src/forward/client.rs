@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::futures::Notified;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -21,6 +22,11 @@ use super::transport::{Answer, Resolved, Transport, verdict};
 use crate::aggregate::Aggregate;
 use crate::model::{MetricKey, UnixSeconds};
 use crate::net::{Outcome, chance};
+use crate::spool::Spool;
+
+mod backlog;
+
+use backlog::{Backlog, Claim};
 
 /// What the task needs.
 pub(super) struct Client<T: Transport> {
@@ -31,6 +37,8 @@ pub(super) struct Client<T: Transport> {
     times: Times,
     /// When to look anew who the members are; `None` while that is being done.
     resolve_at: Option<Instant>,
+    /// Where waits what was not taken in time.
+    backlog: Option<Backlog>,
     books: Books,
     work: JoinSet<Done<T::Peer>>,
     /// Of them, how many make bodies.
@@ -58,6 +66,7 @@ enum Done<P> {
     Encoded { encoded: Option<Encoded>, entries: u64, took: Duration },
     Posted { member: Arc<str>, batch: Batch, answer: Answer, started: Instant },
     Probed { member: Arc<str>, is_there: bool, started: Instant },
+    Claimed(Claim),
 }
 
 impl<T: Transport> Client<T> {
@@ -66,6 +75,7 @@ impl<T: Transport> Client<T> {
         encoder: Encoder,
         outbox: Outbox,
         times: Times,
+        spool: Option<Spool>,
         books: Books,
     ) -> Client<T> {
         Client {
@@ -76,6 +86,7 @@ impl<T: Transport> Client<T> {
             peers: HashMap::new(),
             times,
             resolve_at: None,
+            backlog: spool.map(Backlog::new),
             books,
             work: JoinSet::new(),
             encoding: 0,
@@ -95,7 +106,9 @@ impl<T: Transport> Client<T> {
         self.resolve();
         let mut drain_by = None;
         loop {
-            let event = self.dispatch();
+            let changed = self.backlog.as_ref().map(|backlog| backlog.spool.clone());
+            let changed = changed.as_ref().map(Spool::changed);
+            let event = self.dispatch(drain_by.is_some());
             if drain_by.is_some() && self.outbox.is_empty() && self.encoding == 0 {
                 break;
             }
@@ -109,6 +122,7 @@ impl<T: Transport> Client<T> {
                         self.outbox.hurry();
                     }
                 },
+                () = of(changed) => {}
                 () = until(wake) => {
                     if drain_by.is_some_and(|by| by <= Instant::now()) {
                         break;
@@ -120,7 +134,7 @@ impl<T: Transport> Client<T> {
     }
 
     /// Starts everything that can be done now; returns when there will be more.
-    fn dispatch(&mut self) -> Option<Instant> {
+    fn dispatch(&mut self, is_draining: bool) -> Option<Instant> {
         let now = Instant::now().into_std();
         let lost = self.outbox.tick(now);
         self.books.lost(&lost);
@@ -140,8 +154,10 @@ impl<T: Transport> Client<T> {
         while let Some(errand) = self.outbox.next(now) {
             self.run_errand(errand);
         }
+        let look = self.tend_backlog(now, is_draining);
         self.books.state(&self.outbox);
-        self.outbox.next_event(now).map(Instant::from_std)
+        let event = self.outbox.next_event(now).map(Instant::from_std);
+        [event, look].into_iter().flatten().min()
     }
 
     /// What is known of the members.
@@ -260,6 +276,7 @@ impl<T: Transport> Client<T> {
                 self.books.answered(&member, &answer.outcome, started.elapsed());
                 self.settle(&member, batch, &answer, ending(started));
             }
+            Ok(Done::Claimed(claim)) => self.take_claimed(claim),
             Ok(Done::Probed { member, is_there, started }) => {
                 self.books.probed(&member, is_there);
                 self.outbox.probed(&member, is_there, ending(started));
@@ -282,9 +299,12 @@ impl<T: Transport> Client<T> {
     fn settle(&mut self, member: &Arc<str>, batch: Batch, answer: &Answer, ending: Ending) {
         let entries = batch.packed.entries();
         let verdict = verdict(&answer.outcome);
-        match self.outbox.settle(member, batch, verdict, answer.remembers, ending) {
+        let spooled = batch.spooled();
+        let settled = self.outbox.settle(member, batch, verdict, answer.remembers, ending);
+        self.settle_spooled(spooled, &settled);
+        match settled {
             Settled::Taken => self.books.delivered(member, entries),
-            Settled::Waits => {}
+            Settled::Waits | Settled::Returned { .. } => {}
             Settled::Lost(lost) => self.books.lost(&[lost]),
             Settled::TooLarge(batch) => {
                 let member = Arc::clone(member);
@@ -297,7 +317,8 @@ impl<T: Transport> Client<T> {
     async fn give_up(mut self) {
         self.stop.send_replace(true);
         // Probes and names are of no use any more, but the rest is accounted for.
-        while !self.outbox.is_empty() || self.encoding > 0 {
+        while !self.outbox.is_empty() || self.encoding > 0 || self.is_claiming() {
+            self.spool_all();
             let lost = self.outbox.give_up();
             self.books.lost(&lost);
             match self.work.join_next().await {
@@ -305,7 +326,15 @@ impl<T: Transport> Client<T> {
                 None => break,
             }
         }
+        self.close_backlog().await;
         self.books.state(&self.outbox);
+    }
+}
+
+async fn of(changed: Option<Notified<'_>>) {
+    match changed {
+        Some(changed) => changed.await,
+        None => std::future::pending().await,
     }
 }
 

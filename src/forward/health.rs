@@ -13,10 +13,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::net::backoff;
-
-/// No node may ask to be left alone for longer.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
+use crate::net::{LONGEST_RETRY_AFTER, backoff};
 
 /// What is known of one node.
 #[derive(Clone, Debug, Default)]

@@ -14,6 +14,10 @@
 //! Towards a member that does not remember batches (a real Veneur) an unanswered batch is not
 //! sent again at all, but counted as lost at once.
 //!
+//! **On disk.** If there is one, what has failed or waits for long is taken out ([`Outbox::take_due`])
+//! and comes back one at a time for each member, oldest first, beside what is fresh. It is sent
+//! from there and returns there; it is never among those that wait here.
+//!
 //! **Bounded.** Batches wait for `queue_age` at most and take `queue_bytes` at most, the oldest
 //! being dropped first; each member has `in_flight` requests at once, and a single one while it
 //! fails, after a rest that grows ([`super::health`]).
@@ -28,6 +32,7 @@ use super::pack::Packed;
 use super::reason::Reason;
 use super::ring::Ring;
 use crate::model::UnixSeconds;
+use crate::spool::RecordId;
 
 /// A batch is halved so many times because upstream finds it too large; one that finds
 /// everything too large must not be asked once for every entry.
@@ -44,6 +49,8 @@ pub struct Limits {
     pub in_flight: usize,
     /// A member that has failed for this long leaves the ring, if another one works.
     pub failover_after: Duration,
+    /// A batch that has failed, or waits for so long, goes to disk; `None`: there is none.
+    pub spool_after: Option<Duration>,
     /// Whether members are taken to remember batches before they have shown it.
     pub remembers: bool,
 }
@@ -60,6 +67,8 @@ pub struct Batch {
     attempts: u32,
     /// Whether it may have been taken although nobody said so.
     is_unsure: bool,
+    /// What it is on disk, if it is there.
+    spooled: Option<RecordId>,
 }
 
 /// What stays the same when entries move from one batch to another.
@@ -107,6 +116,13 @@ pub enum Settled {
     Taken,
     /// It waits for the next attempt.
     Waits,
+    /// It is on disk, and waits there for the next attempt.
+    Returned {
+        /// Whether it may have been taken.
+        is_unsure: bool,
+        /// Whether its member took others since it was claimed.
+        fails_alone: bool,
+    },
     /// It is given up.
     Lost(Lost),
     /// It is to be halved, and both halves pushed.
@@ -159,6 +175,12 @@ struct Member {
     waiting: BTreeMap<(u32, BatchId), Batch>,
     in_flight: usize,
     is_probed: bool,
+    /// Batches it took.
+    taken: u64,
+    /// What it had taken when a batch on disk was claimed for it, while that one is under way.
+    backlog_since: Option<u64>,
+    /// Whether something for it is on disk.
+    has_backlog: bool,
 }
 
 impl Outbox {
@@ -218,7 +240,7 @@ impl Outbox {
         self.bytes += packed.memory_bytes();
         self.entries += packed.entries();
         let id = self.identities.issue();
-        let batch = Batch { id, packed, origin, attempts: 0, is_unsure: false };
+        let batch = Batch { id, packed, origin, attempts: 0, is_unsure: false, spooled: None };
         self.member(name).waiting.insert((0, id), batch);
 
         let mut lost = Vec::new();
@@ -261,10 +283,18 @@ impl Outbox {
         ending: Ending,
     ) -> Settled {
         let member = self.member(name);
-        member.in_flight = member.in_flight.saturating_sub(1);
+        let mut fails_alone = false;
+        match batch.spooled {
+            None => member.in_flight = member.in_flight.saturating_sub(1),
+            Some(_) => {
+                let taken_before = member.backlog_since.take();
+                fails_alone = taken_before.is_some_and(|before| before != member.taken);
+            }
+        }
         member.remembers |= remembers;
         let reason = match verdict {
             Verdict::Taken => {
+                member.taken += 1;
                 member.health.took_a_batch();
                 self.update_ring();
                 self.forget(&batch);
@@ -283,6 +313,11 @@ impl Outbox {
             Verdict::Later { is_unsure, wait } => {
                 member.health.failed(ending.started, ending.now, wait, ending.chance);
                 batch.is_unsure |= is_unsure;
+                if (!batch.is_unsure || member.remembers) && batch.spooled.is_some() {
+                    let is_unsure = batch.is_unsure;
+                    self.forget(&batch);
+                    return Settled::Returned { is_unsure, fails_alone };
+                }
                 if !batch.is_unsure || member.remembers {
                     member.waiting.insert((batch.attempts, batch.id), batch);
                     return Settled::Waits;
@@ -337,6 +372,84 @@ impl Outbox {
         stranded
     }
 
+    /// Takes out what is to wait on disk: what has failed, or has waited for long, or all of it.
+    /// Each comes with its member, and whether that remembers batches. `has_room` says whether
+    /// one of so many bytes is taken there.
+    pub fn take_due(
+        &mut self,
+        now: Instant,
+        is_end: bool,
+        has_room: impl Fn(usize) -> bool,
+    ) -> Vec<(Arc<str>, Batch, bool)> {
+        let Some(after) = self.limits.spool_after else { return Vec::new() };
+        let is_due = |batch: &Batch| batch.attempts > 0 || batch.origin.since + after <= now;
+        let mut due = Vec::new();
+        for (name, member) in &mut self.members {
+            let is_one =
+                |batch: &Batch| is_end || (is_due(batch) && has_room(batch.packed.memory_bytes()));
+            let batches = member.take_where(is_one).into_iter();
+            due.extend(batches.map(|batch| (Arc::clone(name), batch, member.remembers)));
+        }
+        due.iter().for_each(|(_, batch, _)| self.forget(batch));
+        due
+    }
+
+    /// Says for whom something is on disk.
+    pub fn note_backlog(&mut self, names: &[Arc<str>]) {
+        for (name, member) in &mut self.members {
+            member.has_backlog = names.contains(name);
+        }
+    }
+
+    /// Whether a member may be sent a batch from disk now; if so, its place is taken, until
+    /// [`Outbox::adopt`] and [`Outbox::settle`], or [`Outbox::yield_place`].
+    pub fn take_place(&mut self, name: &Arc<str>, now: Instant) -> bool {
+        let member = self.member(name);
+        let is_free = member.backlog_since.is_none()
+            && (member.health.works() || (member.in_flight == 0 && !member.is_probed));
+        if !is_free || member.health.rests_until(now).is_some() {
+            return false;
+        }
+        member.backlog_since = Some(member.taken);
+        member.has_backlog = true;
+        true
+    }
+
+    /// There is nothing to send after all.
+    pub fn yield_place(&mut self, name: &Arc<str>) {
+        self.member(name).backlog_since = None;
+    }
+
+    /// Takes a batch from disk that is sent at once: its end is told to [`Outbox::settle`].
+    /// `None` if nobody may know whether it was taken; then it is lost.
+    pub fn adopt(&mut self, name: &Arc<str>, batch: &mut Batch, remembers: bool) -> Option<Lost> {
+        self.bytes += batch.packed.memory_bytes();
+        self.entries += batch.packed.entries();
+        batch.attempts += 1;
+        let member = self.member(name);
+        member.remembers |= remembers;
+        if batch.is_unsure && !member.remembers {
+            member.backlog_since = None;
+            return Some(self.lose(name, batch, Reason::Unanswered));
+        }
+        None
+    }
+
+    /// When a member that rests may be sent a batch from disk.
+    pub fn rests_until(&self, name: &str, now: Instant) -> Option<Instant> {
+        self.members.get(name)?.health.rests_until(now)
+    }
+
+    /// Whether a member has a share.
+    pub fn has_share(&self, name: &Arc<str>) -> bool {
+        self.ring.members().binary_search(name).is_ok()
+    }
+
+    /// Whether something waits to be sent for the first time.
+    pub fn has_waiting(&self) -> bool {
+        self.members.values().any(|member| !member.waiting.is_empty())
+    }
+
     /// When to look again although nothing has ended: [`Outbox::tick`] or [`Outbox::next`]
     /// have something to do then.
     pub fn next_event(&self, now: Instant) -> Option<Instant> {
@@ -373,6 +486,9 @@ impl Outbox {
             waiting: BTreeMap::new(),
             in_flight: 0,
             is_probed: false,
+            taken: 0,
+            backlog_since: None,
+            has_backlog: false,
         })
     }
 
@@ -438,6 +554,28 @@ impl Outbox {
 }
 
 impl Batch {
+    /// One that was on disk.
+    pub fn restored(
+        id: BatchId,
+        packed: Packed,
+        origin: Origin,
+        is_unsure: bool,
+        spooled: RecordId,
+    ) -> Batch {
+        // It has been sent, or waited long enough to count as if.
+        Batch { id, packed, origin, attempts: 1, is_unsure, spooled: Some(spooled) }
+    }
+
+    /// What it is on disk, if it is there.
+    pub fn spooled(&self) -> Option<RecordId> {
+        self.spooled
+    }
+
+    /// Whether it may have been taken although nobody said so.
+    pub fn is_unsure(&self) -> bool {
+        self.is_unsure
+    }
+
     /// How often it has been sent, this time included.
     pub fn attempts(&self) -> u32 {
         self.attempts
@@ -463,8 +601,10 @@ impl Member {
 
     /// Whether another request may be under way.
     fn is_free(&self, in_flight: usize) -> bool {
-        let most = if self.health.works() { in_flight } else { 1 };
-        self.in_flight + usize::from(self.is_probed) < most
+        if self.health.works() {
+            return self.in_flight + usize::from(self.is_probed) < in_flight;
+        }
+        self.in_flight == 0 && !self.is_probed && self.backlog_since.is_none()
     }
 
     /// Whether only a probe can tell that it works again: there is no batch to try it with.
@@ -474,7 +614,8 @@ impl Member {
 
     /// Whether it is not listed any more and has nothing left.
     fn is_done(&self) -> bool {
-        !self.is_listed && self.waiting.is_empty() && self.in_flight == 0 && !self.is_probed
+        let is_busy = self.in_flight > 0 || self.is_probed || self.backlog_since.is_some();
+        !self.is_listed && self.waiting.is_empty() && !is_busy && !self.has_backlog
     }
 }
 

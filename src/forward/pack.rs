@@ -22,6 +22,8 @@ use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
 use zstd::bulk::{Compressor, Decompressor};
 
+mod stored;
+
 use super::ring::Place;
 use crate::config::settings::ForwardFormat;
 

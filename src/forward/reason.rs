@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::spool::Cause;
+
 /// Why entries were not forwarded: the `reason:` tag of our own metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
@@ -21,8 +23,24 @@ pub enum Reason {
     Encode,
     /// Encoding could not keep up with the flushes.
     Busy,
+    /// They were the oldest when their share of the disk was full.
+    SpoolFull,
+    /// They were damaged on disk.
+    SpoolCorrupt,
     /// They were still waiting when the process ended.
     Shutdown,
+}
+
+impl From<Cause> for Reason {
+    fn from(cause: Cause) -> Reason {
+        match cause {
+            Cause::SpoolFull => Reason::SpoolFull,
+            Cause::MemoryFull => Reason::QueueFull,
+            Cause::Age => Reason::QueueAge,
+            Cause::Unreadable => Reason::SpoolCorrupt,
+            Cause::Stopped => Reason::Shutdown,
+        }
+    }
 }
 
 impl fmt::Display for Reason {
@@ -36,6 +54,8 @@ impl fmt::Display for Reason {
             Reason::Unsupported => "unsupported",
             Reason::Encode => "encode",
             Reason::Busy => "busy",
+            Reason::SpoolFull => "spool_full",
+            Reason::SpoolCorrupt => "spool_corrupt",
             Reason::Shutdown => "shutdown",
         })
     }

@@ -22,6 +22,8 @@ use crate::ingest::Running;
 use crate::model::{Phase, Role};
 use crate::pipeline::flush::FlushHandle;
 use crate::pipeline::{Collector, Flusher, Importer, Intake, IntakeCounts, Router, Workers};
+use crate::sinks::backlog::Backlog;
+use crate::sinks::post::Http;
 use crate::telemetry::Telemetry;
 use crate::telemetry::logging::Logs;
 
@@ -43,6 +45,8 @@ pub(super) struct Daemon {
     flush: FlushHandle,
     watchdog: Option<Watchdog>,
     sinks: Sinks,
+    /// What Datadog did not take.
+    backlog: Option<Backlog<Http>>,
     /// Shared with the flush thread for as long as that runs.
     forwarder: Option<Arc<Forwarder>>,
     /// Sinks that a reload has replaced, finishing.
@@ -73,7 +77,13 @@ impl Daemon {
             Intake::new(router, Arc::clone(&collector), counts)
         };
 
-        let sinks: Sinks = Arc::new(Mutex::new(destinations::start(&settings, &telemetry)?));
+        let spool_failed = |source| StartError::Spool {
+            path: settings.spool.directory.clone().unwrap_or_default(),
+            source,
+        };
+        let backlog = destinations::start_backlog(&settings, &telemetry).map_err(spool_failed)?;
+        let sinks = destinations::start(&settings, &telemetry, backlog.as_ref())?;
+        let sinks: Sinks = Arc::new(Mutex::new(sinks));
         let own = match &settings.stats_address {
             None => OwnTelemetry::Pipeline(Box::new(intake("own"))),
             Some(address) => OwnTelemetry::Statsd {
@@ -92,7 +102,13 @@ impl Daemon {
         let forwarder = settings
             .forward
             .as_ref()
-            .map(|forward| Forwarder::spawn(forward, settings.interval, telemetry.clone()))
+            .map(|forward| {
+                let spool = destinations::start_forward_spool(&settings, &telemetry);
+                let spool = spool.map_err(spool_failed)?;
+                let telemetry = telemetry.clone();
+                let forwarder = Forwarder::spawn(forward, settings.interval, telemetry, spool)?;
+                Ok::<_, StartError>(forwarder)
+            })
             .transpose()?
             .map(Arc::new);
         let delivery = Delivery {
@@ -146,6 +162,7 @@ impl Daemon {
             flush,
             watchdog,
             sinks,
+            backlog,
             forwarder,
             retiring: Vec::new(),
             doors,
@@ -172,7 +189,8 @@ impl Daemon {
         let waiting = self.settings.needs_restart(&loaded.settings);
         let settings = self.settings.with_live(loaded.settings);
         if destinations::differ(&self.settings, &settings) {
-            let started = match destinations::start(&settings, &self.telemetry) {
+            let backlog = self.backlog.as_ref();
+            let started = match destinations::start(&settings, &self.telemetry, backlog) {
                 Ok(sinks) => sinks,
                 Err(error) => {
                     error!(%error, "the new configuration is not used, the old one stays");
@@ -196,7 +214,7 @@ impl Daemon {
     /// Takes nothing more in, flushes what there is and lets the sinks deliver it.
     async fn drain(self) {
         let Daemon { settings, phase, running, import, workers, flush, watchdog, sinks, .. } = self;
-        let forwarder = self.forwarder;
+        let (forwarder, backlog) = (self.forwarder, self.backlog);
         notify(sd_notify::NotifyState::Stopping);
         drop(watchdog);
         let within = settings.interval.length().max(MIN_DRAIN);
@@ -224,15 +242,22 @@ impl Daemon {
                     forwarder.finish().await;
                 }
             };
-            tokio::join!(destinations::finish(sinks), forward);
+            let by = tokio::time::Instant::now() + settings.interval.length();
+            let retiring = async {
+                for task in self.retiring {
+                    // A sink's own task reports its failures.
+                    let _ = task.await;
+                }
+            };
+            let sinks = async {
+                tokio::join!(destinations::finish(sinks), retiring);
+                if let Some(backlog) = backlog {
+                    backlog.finish(by).await;
+                }
+            };
+            tokio::join!(sinks, forward);
         };
-        let retiring = async {
-            for task in self.retiring {
-                // A sink's own task reports its failures.
-                let _ = task.await;
-            }
-        };
-        tokio::join!(deliveries, retiring);
+        deliveries.await;
         phase.send_replace(Phase::Stopped);
         self.doors.close().await;
     }

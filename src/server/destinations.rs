@@ -1,10 +1,14 @@
 //! The sinks a configuration asks for.
 
+use std::io;
+
 use crate::config::Settings;
+use crate::sinks::backlog::Backlog;
 use crate::sinks::console::Console;
-use crate::sinks::datadog::Datadog;
-use crate::sinks::post::SetupError;
+use crate::sinks::datadog::{self, Datadog};
+use crate::sinks::post::{Http, SetupError};
 use crate::sinks::{Node, SinkTask};
+use crate::spool::Spool;
 use crate::telemetry::Telemetry;
 
 /// Lets every sink deliver what it was offered, all at once.
@@ -20,11 +24,12 @@ pub(super) async fn finish(sinks: Vec<SinkTask>) {
 pub(super) fn start(
     settings: &Settings,
     telemetry: &Telemetry,
+    backlog: Option<&Backlog<Http>>,
 ) -> Result<Vec<SinkTask>, SetupError> {
     let mut sinks = Vec::new();
     if let Some(datadog) = &settings.datadog {
         let node = Node::of(settings);
-        let sink = Datadog::new(datadog, node, settings.interval, telemetry.clone())?;
+        let sink = Datadog::new(datadog, node, settings.interval, telemetry.clone(), backlog)?;
         sinks.push(SinkTask::spawn(sink, settings.interval, telemetry.clone()));
     }
     if sinks.is_empty() || settings.debug_flushed_metrics {
@@ -32,6 +37,28 @@ pub(super) fn start(
         sinks.push(SinkTask::spawn(console, settings.interval, telemetry.clone()));
     }
     Ok(sinks)
+}
+
+/// Where what Datadog does not take waits; it outlives the sinks, which a reload replaces.
+pub(super) fn start_backlog(
+    settings: &Settings,
+    telemetry: &Telemetry,
+) -> io::Result<Option<Backlog<Http>>> {
+    if settings.datadog.is_none() {
+        return Ok(None);
+    }
+    let spool = Spool::start(datadog::NAME, &settings.spool, telemetry.clone())?;
+    Ok(Some(Backlog::start(datadog::NAME, spool, telemetry.clone())))
+}
+
+/// Where what upstream nodes do not take waits, if it is to be on disk.
+pub(super) fn start_forward_spool(
+    settings: &Settings,
+    telemetry: &Telemetry,
+) -> io::Result<Option<Spool>> {
+    let has_directory = settings.spool.directory.is_some();
+    let start = || Spool::start("forward", &settings.spool, telemetry.clone());
+    has_directory.then(start).transpose()
 }
 
 /// Whether two configurations ask for different sinks.

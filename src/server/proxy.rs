@@ -59,7 +59,7 @@ impl Proxy {
             Ok::<_, StartError>(OwnTelemetry::Statsd { stats, tags: settings.tags.clone() })
         });
         let own = own.transpose()?;
-        let forwarder = Forwarder::spawn(forward, settings.interval, telemetry.clone())?;
+        let forwarder = Forwarder::spawn(forward, settings.interval, telemetry.clone(), None)?;
         let ring = forwarder.ring();
         let import = Import::new(forwarder.relay(), &settings.import, telemetry.clone());
         let shown = Arc::new(Mutex::new(settings.clone()));

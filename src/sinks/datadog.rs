@@ -16,7 +16,8 @@ use std::sync::Arc;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 
-use super::post::{Http, Poster, Route, SetupError, Target};
+use super::backlog::{Backlog, Courier};
+use super::post::{Class, Http, Poster, Route, SetupError, Target};
 use super::{Delivered, MetricSink, Node};
 use crate::config::settings::DatadogSettings;
 use crate::model::{FlushBatch, Interval};
@@ -25,7 +26,8 @@ use crate::telemetry::{Telemetry, names};
 pub mod events;
 pub mod series;
 
-const NAME: &str = "datadog";
+/// What it is called in logs and metrics.
+pub const NAME: &str = "datadog";
 const API_KEY: HeaderName = HeaderName::from_static("dd-api-key");
 
 /// The sink.
@@ -41,7 +43,8 @@ pub struct Datadog {
 
 impl Datadog {
     /// The sink as configured. Nothing is sent yet. The process must have a default TLS
-    /// provider.
+    /// provider. What is not delivered in time goes to the backlog, which sends it as this sink
+    /// does from now on; without one, it is dropped.
     ///
     /// # Errors
     /// The address is no URL, the key cannot be a header, or the TLS set-up is broken.
@@ -50,24 +53,33 @@ impl Datadog {
         node: Node,
         interval: Interval,
         telemetry: Telemetry,
+        backlog: Option<&Backlog<Http>>,
     ) -> Result<Datadog, SetupError> {
         let http = Http::new(&settings.api_hostname, settings.key.clone())?;
+        let poster = Poster::new(http, NAME, interval, telemetry.clone());
+        let poster = match backlog {
+            Some(backlog) => poster.keeping(Arc::clone(backlog.keep())),
+            None => poster,
+        };
         let deflate = Some("deflate");
-        Ok(Datadog {
-            poster: Arc::new(Poster::new(http, NAME, interval, telemetry.clone())),
+        let datadog = Datadog {
+            poster: Arc::new(poster),
             series: Arc::new(Route {
+                class: Class::Points,
                 target: target(settings, "/api/v1/series", deflate)?,
                 duration_ns: names::FLUSH_DURATION_NS,
                 content_length_bytes: names::FLUSH_CONTENT_LENGTH_BYTES,
                 error_total: names::FLUSH_ERROR_TOTAL,
             }),
             events: Arc::new(Route {
+                class: Class::Events,
                 target: target(settings, "/intake", deflate)?,
                 duration_ns: names::FLUSH_EVENTS_DURATION_NS,
                 content_length_bytes: names::FLUSH_EVENTS_CONTENT_LENGTH_BYTES,
                 error_total: names::FLUSH_EVENTS_ERROR_TOTAL,
             }),
             checks: Arc::new(Route {
+                class: Class::Checks,
                 target: target(settings, "/api/v1/check_run", None)?,
                 duration_ns: names::FLUSH_CHECKS_DURATION_NS,
                 content_length_bytes: names::FLUSH_CHECKS_CONTENT_LENGTH_BYTES,
@@ -76,7 +88,13 @@ impl Datadog {
             max_series_per_body: settings.flush_max_per_body,
             node: Arc::new(node),
             telemetry,
-        })
+        };
+        if let Some(backlog) = backlog {
+            let routes = [&datadog.series, &datadog.events, &datadog.checks].map(Arc::clone);
+            let poster = Arc::clone(&datadog.poster);
+            backlog.send_by(Courier { poster, routes: routes.to_vec() });
+        }
+        Ok(datadog)
     }
 }
 

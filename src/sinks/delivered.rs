@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::model::FlushBatch;
+use crate::spool::Cause;
 
 /// Why something was not delivered: the `reason:` tag of our own metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,12 +19,31 @@ pub enum Reason {
     Encode,
     /// One item alone is more than the other side takes.
     TooLarge,
-    /// The sink was still busy with the flush before.
+    /// The sink was still busy with the flush before; or it was kept, and the oldest when memory
+    /// was full.
     QueueFull,
     /// The sink's output was closed for good.
     Closed,
     /// The task that owns the sink has ended.
     Stopped,
+    /// It was kept, and the oldest when its share of the disk was full.
+    SpoolFull,
+    /// It was kept for too long.
+    QueueAge,
+    /// It was kept on disk, and damaged there.
+    SpoolCorrupt,
+}
+
+impl From<Cause> for Reason {
+    fn from(cause: Cause) -> Reason {
+        match cause {
+            Cause::SpoolFull => Reason::SpoolFull,
+            Cause::MemoryFull => Reason::QueueFull,
+            Cause::Age => Reason::QueueAge,
+            Cause::Unreadable => Reason::SpoolCorrupt,
+            Cause::Stopped => Reason::Stopped,
+        }
+    }
 }
 
 impl fmt::Display for Reason {
@@ -37,25 +57,30 @@ impl fmt::Display for Reason {
             Reason::QueueFull => "queue_full",
             Reason::Closed => "closed",
             Reason::Stopped => "stopped",
+            Reason::SpoolFull => "spool_full",
+            Reason::QueueAge => "queue_age",
+            Reason::SpoolCorrupt => "spool_corrupt",
         })
     }
 }
 
-/// Points, events or checks, by what became of them: `sent + skipped + dropped` is what was
-/// offered.
+/// Points, events or checks, by what became of them: `sent + skipped + kept + dropped` is
+/// what was offered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// The other side took them.
     pub sent: u64,
     /// The sink does not take them.
     pub skipped: u64,
+    /// They are delivered later: what becomes of them is counted then.
+    pub kept: u64,
     dropped: BTreeMap<Reason, u64>,
 }
 
 impl Tally {
     /// None dropped so far.
     pub fn new(sent: u64, skipped: u64) -> Tally {
-        Tally { sent, skipped, dropped: BTreeMap::new() }
+        Tally { sent, skipped, ..Tally::default() }
     }
 
     /// All of `n` dropped.
@@ -84,13 +109,14 @@ impl Tally {
 
     /// Everything accounted for.
     pub fn total(&self) -> u64 {
-        self.sent + self.skipped + self.dropped()
+        self.sent + self.skipped + self.kept + self.dropped()
     }
 
     /// Adds what `part` accounts for.
     pub fn add(&mut self, part: &Tally) {
         self.sent += part.sent;
         self.skipped += part.skipped;
+        self.kept += part.kept;
         for (reason, n) in part.losses() {
             self.lose(reason, n);
         }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
-use tracing::error;
+use tracing::{error, warn};
 
 use super::{Delivered, MetricSink, Reason};
 use crate::model::{FlushBatch, Interval};
@@ -96,7 +96,7 @@ async fn run<S: MetricSink>(mut sink: S, mut offers: mpsc::Receiver<Offer>, book
 
 /// Where what became of a flush is written down: telemetry, and the log if anything was lost.
 #[derive(Clone, Debug)]
-struct Books {
+pub(super) struct Books {
     sink: Arc<str>,
     /// `sink:NAME`
     tag: Arc<str>,
@@ -104,7 +104,7 @@ struct Books {
 }
 
 impl Books {
-    fn new(sink: &str, telemetry: Telemetry) -> Books {
+    pub(super) fn new(sink: &str, telemetry: Telemetry) -> Books {
         Books { sink: sink.into(), tag: format!("sink:{sink}").into(), telemetry }
     }
 
@@ -117,7 +117,7 @@ impl Books {
         self.telemetry.duration(names::SINK_METRIC_FLUSH_TOTAL_DURATION_NS, &self.tag, length);
     }
 
-    fn enter(&self, delivered: &Delivered) {
+    pub(super) fn enter(&self, delivered: &Delivered) {
         let Delivered { points, events, checks, failure } = delivered;
         let mut reasons = BTreeSet::new();
         for (tally, names) in [(points, &POINTS), (events, &EVENTS), (checks, &CHECKS)] {
@@ -138,6 +138,11 @@ impl Books {
                 failure = failure.as_deref(),
                 "a flush lost data"
             );
+        }
+        let kept = points.kept + events.kept + checks.kept;
+        if kept > 0 {
+            let failure = failure.as_deref();
+            warn!(sink = %self.sink, kept, failure, "a flush is kept to be delivered later");
         }
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! A sink gives a range of items and a function that writes a range into a [`Body`]. Each
 //! chunk is encoded on the blocking pool when its turn comes, so what a flush takes in memory
-//! is bounded by the bodies in flight and not by its size. A body that is too large, by our
+//! is bounded by the bodies in flight and not by its size. What is not delivered in time is kept
+//! for later, if there is where ([`super::backlog`]). A body that is too large, by our
 //! limits or by the other side's (413), is split in two. Every item ends up in the [`Tally`].
 //!
 //! What is decided is in [`retry`] and tested there; the loops here only wait and count.
@@ -19,6 +20,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
+use super::backlog::Keep;
 use super::{Reason, Tally};
 use crate::model::Interval;
 use crate::net::{Outcome, chance};
@@ -45,8 +47,38 @@ pub trait Transport: Send + Sync + 'static {
     fn post(&self, target: &Target, body: Bytes) -> impl Future<Output = Outcome> + Send;
 }
 
+/// What a request is full of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Points.
+    Points,
+    /// Events.
+    Events,
+    /// Service checks.
+    Checks,
+}
+
+impl Class {
+    /// The number by which it is kept.
+    pub const fn as_byte(self) -> u8 {
+        match self {
+            Class::Points => 1,
+            Class::Events => 2,
+            Class::Checks => 3,
+        }
+    }
+
+    /// The class of a number.
+    pub fn from_byte(byte: u8) -> Option<Class> {
+        let all = [Class::Points, Class::Events, Class::Checks];
+        all.into_iter().find(|class| class.as_byte() == byte)
+    }
+}
+
 /// One kind of request: where it goes, and what our own metrics call it.
 pub struct Route {
+    /// What is in it.
+    pub class: Class,
     /// Where it goes.
     pub target: Target,
     /// Timer of encoding and of requests.
@@ -81,6 +113,8 @@ pub struct Poster<T> {
     request_timeout: Duration,
     /// `sink:NAME`
     tag: String,
+    /// Where what is not delivered in time goes.
+    keep: Option<Arc<Keep>>,
     telemetry: Telemetry,
 }
 
@@ -92,8 +126,15 @@ impl<T: Transport> Poster<T> {
             encoder: Semaphore::new(1),
             request_timeout: interval.length().mul_f64(0.9).min(LONGEST_REQUEST),
             tag: format!("sink:{sink}"),
+            keep: None,
             telemetry,
         }
+    }
+
+    /// Keeps what is not delivered in time, instead of dropping it.
+    #[must_use]
+    pub fn keeping(self, keep: Arc<Keep>) -> Poster<T> {
+        Poster { keep: Some(keep), ..self }
     }
 
     /// Delivers `items` items in even chunks of at most `max_per_body`, and returns by
@@ -109,6 +150,7 @@ impl<T: Transport> Poster<T> {
     where
         E: Fn(Range<usize>) -> Result<Body, Reason> + Clone + Send + Sync + 'static,
     {
+        let started = Instant::now();
         let mut chunks = chunks(items, max_per_body);
         let mut running = JoinSet::new();
         let mut posted = Posted::default();
@@ -120,6 +162,7 @@ impl<T: Transport> Poster<T> {
                     poster: Arc::clone(self),
                     route: Arc::clone(route),
                     encode: encode.clone(),
+                    started,
                     deadline,
                 };
                 running.spawn(async move { errand.deliver(chunk).await });
@@ -134,6 +177,29 @@ impl<T: Transport> Poster<T> {
         let unaccounted = (items as u64).saturating_sub(posted.tally.total());
         posted.tally.lose(Reason::Encode, unaccounted);
         posted
+    }
+
+    /// Sends one body once.
+    pub(super) async fn attempt(&self, route: &Route, body: Bytes) -> Outcome {
+        self.attempt_within(self.request_timeout, route, body).await
+    }
+
+    async fn attempt_within(&self, longest: Duration, route: &Route, body: Bytes) -> Outcome {
+        let started = Instant::now();
+        let Poster { transport, request_timeout, telemetry, .. } = self;
+        let Route { target, duration_ns, content_length_bytes, error_total, .. } = route;
+
+        telemetry.histogram(content_length_bytes, "", body.len() as f64);
+        let outcome = timeout(longest.min(*request_timeout), transport.post(target, body))
+            .await
+            .unwrap_or(Outcome::TimedOut);
+        telemetry.duration(duration_ns, "part:post", started.elapsed());
+        match outcome.cause() {
+            // Veneur counts a zero here, so that the counter exists before the first failure.
+            None => telemetry.count(error_total, "", 0),
+            Some(cause) => telemetry.count(error_total, &format!("cause:{cause}"), 1),
+        }
+        outcome
     }
 }
 
@@ -150,6 +216,7 @@ struct Errand<T, E> {
     poster: Arc<Poster<T>>,
     route: Arc<Route>,
     encode: E,
+    started: Instant,
     deadline: Instant,
 }
 
@@ -157,6 +224,8 @@ struct Errand<T, E> {
 struct Lost {
     reason: Reason,
     failure: String,
+    /// Whether it may be taken later.
+    is_retryable: bool,
 }
 
 impl<T, E> Errand<T, E>
@@ -171,8 +240,14 @@ where
         while let Some(items) = left.pop() {
             let n = items.len() as u64;
             let failed = match self.deliver_body(items.clone()).await {
-                Ok(body) => {
-                    posted.tally.sent += body.items;
+                Ok((body, kept)) => {
+                    match kept {
+                        None => posted.tally.sent += body.items,
+                        Some(failure) => {
+                            posted.tally.kept += body.items;
+                            posted.failure.get_or_insert(failure);
+                        }
+                    }
                     if body.unwritable > 0 {
                         posted.tally.lose(Reason::Encode, body.unwritable);
                         let failure = || "some values cannot be written".to_owned();
@@ -194,17 +269,34 @@ where
         posted
     }
 
-    async fn deliver_body(&self, items: Range<usize>) -> Result<Body, Lost> {
-        if Instant::now() >= self.deadline {
-            let failure = "no time was left to send everything".to_owned();
-            return Err(Lost { reason: Reason::Timeout, failure });
+    /// Sends some items, or keeps them: then it is said what failed.
+    async fn deliver_body(&self, items: Range<usize>) -> Result<(Body, Option<String>), Lost> {
+        let keep = self.poster.keep.as_deref();
+        let too_late = || Lost {
+            reason: Reason::Timeout,
+            failure: "no time was left to send everything".to_owned(),
+            is_retryable: true,
+        };
+        if Instant::now() >= self.deadline && keep.is_none() {
+            return Err(too_late());
         }
         let body = self.encoded(items).await?;
         // A body whose items could not be written says nothing.
-        if body.items > 0 {
-            self.post(&body.bytes).await?;
+        if body.items == 0 {
+            return Ok((body, None));
         }
-        Ok(body)
+        let posted = match Instant::now() >= self.deadline {
+            true => Err(too_late()),
+            false => self.post(&body.bytes).await,
+        };
+        match (posted, keep) {
+            (Ok(()), _) => Ok((body, None)),
+            (Err(lost), Some(keep)) if lost.is_retryable => {
+                keep.put(self.route.class, body.items, self.started, body.bytes.clone());
+                Ok((body, Some(lost.failure)))
+            }
+            (Err(lost), _) => Err(lost),
+        }
     }
 
     async fn encoded(&self, items: Range<usize>) -> Result<Body, Lost> {
@@ -214,45 +306,37 @@ where
         let body = spawn_blocking(move || encode(items)).await.unwrap_or(Err(Reason::Encode));
         let Poster { telemetry, .. } = &*self.poster;
         telemetry.duration(self.route.duration_ns, "part:json", started.elapsed());
-        body.map_err(|reason| Lost { reason, failure: format!("a body cannot be made: {reason}") })
+        body.map_err(|reason| Lost {
+            reason,
+            failure: format!("a body cannot be made: {reason}"),
+            is_retryable: false,
+        })
     }
 
-    /// Sends one body, again and again if need be.
+    /// Sends one body, again and again if need be. If it can be kept, and the other side is
+    /// known to fail, it is sent only once.
     async fn post(&self, body: &Bytes) -> Result<(), Lost> {
         let path = self.route.target.path();
+        let keep = self.poster.keep.as_deref();
         let mut attempt = 0;
         loop {
-            let outcome = self.attempt(body.clone()).await;
-            let Some(reason) = Reason::of(&outcome) else { return Ok(()) };
             let remaining = self.deadline.saturating_duration_since(Instant::now());
-            let Some(delay) = retry::next_delay(attempt, &outcome, remaining, chance()) else {
-                return Err(Lost { reason, failure: format!("{path} {outcome}") });
+            let outcome = self.poster.attempt_within(remaining, &self.route, body.clone()).await;
+            let Some(reason) = Reason::of(&outcome) else {
+                keep.inspect(|keep| keep.took_one());
+                return Ok(());
+            };
+            let remaining = self.deadline.saturating_duration_since(Instant::now());
+            let delay = retry::next_delay(attempt, &outcome, remaining, chance());
+            let Some(delay) = delay.filter(|_| !keep.is_some_and(Keep::is_failing)) else {
+                let is_retryable = outcome.is_retryable();
+                return Err(Lost { reason, failure: format!("{path} {outcome}"), is_retryable });
             };
             debug!(path, %outcome, attempt, ?delay, "sending again");
             self.poster.telemetry.count(names::SINK_RETRIES_TOTAL, &self.poster.tag, 1);
             sleep(delay).await;
             attempt += 1;
         }
-    }
-
-    /// Sends one body once.
-    async fn attempt(&self, body: Bytes) -> Outcome {
-        let started = Instant::now();
-        let remaining = self.deadline.saturating_duration_since(started);
-        let Poster { transport, request_timeout, telemetry, .. } = &*self.poster;
-        let Route { target, duration_ns, content_length_bytes, error_total } = &*self.route;
-
-        telemetry.histogram(content_length_bytes, "", body.len() as f64);
-        let outcome = timeout(remaining.min(*request_timeout), transport.post(target, body))
-            .await
-            .unwrap_or(Outcome::TimedOut);
-        telemetry.duration(duration_ns, "part:post", started.elapsed());
-        match outcome.cause() {
-            // Veneur counts a zero here, so that the counter exists before the first failure.
-            None => telemetry.count(error_total, "", 0),
-            Some(cause) => telemetry.count(error_total, &format!("cause:{cause}"), 1),
-        }
-        outcome
     }
 }
 

@@ -148,7 +148,7 @@ fn a_bad_file_changes_nothing() {
 }
 
 /// Runs it to its end; exit code and standard error.
-fn failed_start(yaml: &str) -> (Option<i32>, String) {
+pub(crate) fn failed_start(yaml: &str) -> (Option<i32>, String) {
     let file = scratch_directory().join("veneur.yaml");
     fs::write(&file, yaml).expect("the scratch directory can be written");
     let mut command = Command::new(env!("CARGO_BIN_EXE_veneur"));

@@ -23,6 +23,7 @@ pub(crate) enum Behaviour {
 pub(crate) struct Relay {
     address: SocketAddr,
     misbehaved: Arc<AtomicUsize>,
+    behaviours: Arc<Mutex<VecDeque<Behaviour>>>,
 }
 
 impl Relay {
@@ -34,6 +35,7 @@ impl Relay {
         let behaviours = Arc::new(Mutex::new(behaviours));
         let misbehaved = Arc::new(AtomicUsize::new(0));
         let (to, counter) = (to.to_owned(), Arc::clone(&misbehaved));
+        let asked = Arc::clone(&behaviours);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (to, behaviours) = (to.clone(), Arc::clone(&behaviours));
@@ -44,7 +46,17 @@ impl Relay {
                 });
             }
         });
-        Relay { address, misbehaved }
+        Relay { address, misbehaved, behaviours: asked }
+    }
+
+    /// The next requests meet these.
+    pub(crate) fn misbehave(&self, behaviours: impl IntoIterator<Item = Behaviour>) {
+        self.behaviours.lock().expect("nobody panics with it").extend(behaviours);
+    }
+
+    /// From now on all requests pass.
+    pub(crate) fn behave(&self) {
+        self.behaviours.lock().expect("nobody panics with it").clear();
     }
 
     pub(crate) fn url(&self) -> String {

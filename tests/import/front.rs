@@ -121,7 +121,7 @@ impl Local {
         let Settings { forward, interval, .. } = loaded.expect("a good configuration").settings;
         let forward = forward.expect("it has a forward address");
         let telemetry = Telemetry::default();
-        let forwarder = Forwarder::spawn(&forward, interval, telemetry.clone())?;
+        let forwarder = Forwarder::spawn(&forward, interval, telemetry.clone(), None)?;
         Ok(Local { forwarder, telemetry })
     }
 

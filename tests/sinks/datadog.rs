@@ -42,7 +42,8 @@ fn sink(settings: &DatadogSettings) -> Datadog {
     // Fails when another test was first, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let node = Node { host: Some("testhost".into()), tags: vec!["env:test".into()] };
-    Datadog::new(settings, node, interval(), Telemetry::default()).expect("the settings are good")
+    Datadog::new(settings, node, interval(), Telemetry::default(), None)
+        .expect("the settings are good")
 }
 
 fn key(name: &str, tags: &str) -> Arc<MetricKey> {
@@ -349,7 +350,7 @@ async fn what_becomes_of_a_flush_is_in_our_own_telemetry() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let telemetry = Telemetry::default();
     let settings = settings(&intake.url());
-    let sink = Datadog::new(&settings, Node::default(), interval(), telemetry.clone())
+    let sink = Datadog::new(&settings, Node::default(), interval(), telemetry.clone(), None)
         .expect("the settings are good");
     intake.fail(SERIES, [Fault::Status(403)]);
     let task = SinkTask::spawn(sink, interval(), telemetry.clone());

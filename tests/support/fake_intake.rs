@@ -84,6 +84,8 @@ pub(crate) struct FakeIntake {
 struct Shared {
     received: Mutex<Vec<Received>>,
     faults: Mutex<VecDeque<(String, Fault)>>,
+    /// What every request meets that has no fault of its own.
+    always: Mutex<Option<Fault>>,
     max_wire_bytes: Mutex<Option<usize>>,
     connections: AtomicUsize,
     arrived: Notify,
@@ -112,6 +114,11 @@ impl FakeIntake {
     pub(crate) fn fail(&self, path: &str, faults: impl IntoIterator<Item = Fault>) {
         let faults = faults.into_iter().map(|fault| (path.to_owned(), fault));
         lock(&self.shared.faults).extend(faults);
+    }
+
+    /// All requests meet this fault from now on, or none.
+    pub(crate) fn fail_always(&self, fault: Option<Fault>) {
+        *lock(&self.shared.always) = fault;
     }
 
     /// Larger bodies are answered with 413.
@@ -232,8 +239,10 @@ async fn answer(request: Request<Incoming>, shared: &Shared) -> Result<Response<
 impl Shared {
     fn next_fault(&self, path: &str) -> Option<Fault> {
         let mut faults = lock(&self.faults);
-        let index = faults.iter().position(|(of, _)| of == path)?;
-        faults.remove(index).map(|(_, fault)| fault)
+        match faults.iter().position(|(of, _)| of == path) {
+            Some(index) => faults.remove(index).map(|(_, fault)| fault),
+            None => lock(&self.always).clone(),
+        }
     }
 
     fn keep(&self, received: Received) {

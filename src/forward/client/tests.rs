@@ -150,6 +150,7 @@ impl Rig {
             Encoder { format: ForwardFormat::Protobuf, limits: body, ignored: Arc::default() },
             Outbox::new(limits, Identities::new(UNIX_EPOCH)),
             Times { request: SECOND, refresh: INTERVAL, drain: INTERVAL },
+            None,
             Books::new(telemetry.clone()),
         );
         let (offers, receiver) = mpsc::channel(2);
@@ -249,6 +250,7 @@ const LIMITS: Limits = Limits {
     queue_age: Duration::from_secs(60),
     in_flight: 4,
     failover_after: Duration::from_secs(5),
+    spool_after: None,
     remembers: true,
 };
 

@@ -15,6 +15,7 @@ const LIMITS: Limits = Limits {
     queue_age: Duration::from_secs(60),
     in_flight: 2,
     failover_after: Duration::from_secs(10),
+    spool_after: None,
     remembers: true,
 };
 
@@ -465,6 +466,7 @@ impl Fleet {
         match self.rig.outbox.settle(&member, batch, verdict, false, ending) {
             Settled::Taken => self.taken += n,
             Settled::Waits => {}
+            Settled::Returned { .. } => unreachable!("nothing is on disk here"),
             Settled::Lost(lost) => self.count(&[lost]),
             Settled::TooLarge(batch) => {
                 let all = entries(&batch.packed);

@@ -21,6 +21,33 @@ impl Reason {
     }
 }
 
+/// What becomes of a request that was kept after it has been sent once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Later {
+    /// It was taken.
+    Taken,
+    /// It is sent again.
+    Again,
+    /// It will never be taken.
+    Never(Reason),
+}
+
+/// What becomes of a request that was kept.
+pub fn of_kept(outcome: &Outcome) -> Later {
+    match Reason::of(outcome) {
+        None => Later::Taken,
+        Some(_) if outcome.is_retryable() => Later::Again,
+        Some(reason) => Later::Never(reason),
+    }
+}
+
+/// How long the other side is left alone after so many failures in a row, `failures` counting
+/// from 0: [`net::backoff`], and as long as it asks for, within reason. `jitter` is in `0.0..1.0`.
+pub fn rest(failures: u32, outcome: &Outcome, jitter: f64) -> Duration {
+    let asked = outcome.retry_after().unwrap_or_default().min(net::LONGEST_RETRY_AFTER);
+    net::backoff(failures, jitter).max(asked)
+}
+
 /// How long to wait before sending again; `None` is not at all.
 ///
 /// Exponential backoff with full jitter ([`net::backoff`]), within half of what remains before

@@ -124,6 +124,7 @@ where
 {
     let base = BaseUrl::parse("http://intake").expect("a good URL");
     let route = Arc::new(Route {
+        class: Class::Points,
         target: Target::new(&base, "/items", HeaderMap::new()).expect("a good URL"),
         duration_ns: names::FLUSH_DURATION_NS,
         content_length_bytes: names::FLUSH_CONTENT_LENGTH_BYTES,

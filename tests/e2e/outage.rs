@@ -1,0 +1,375 @@
+//! Outages longer than an interval: nothing is lost, nothing counts twice, and every point keeps
+//! its time, even when the process is killed meanwhile.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use crate::fake_intake::{FakeIntake, Fault};
+use crate::relay::{Behaviour, Relay};
+use crate::support::{Daemon, free_port, http, scratch_directory, wait_until};
+
+/// A directory for spools, removed in the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Scratch {
+        Scratch(scratch_directory())
+    }
+
+    fn segments(&self, of: &str) -> Vec<PathBuf> {
+        self.files(of, "segment")
+    }
+
+    fn files(&self, of: &str, ending: &str) -> Vec<PathBuf> {
+        let files = fs::read_dir(self.0.join(of)).expect("the spool's directory is there");
+        let paths = files.map(|file| file.expect("it can be read").path());
+        paths.filter(|path| path.extension().is_some_and(|it| it == ending)).collect()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What is left is in the temporary directory.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A node that flushes every second; its own telemetry goes to a socket of this test's.
+struct Node {
+    daemon: Daemon,
+    _statsd: UdpSocket,
+}
+
+impl Node {
+    async fn start(intake: &FakeIntake, more: Value) -> Node {
+        let statsd = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+        let mut config = json!({
+            "interval": "1s",
+            "api_hostname": intake.url(),
+            "key": "0123456789abcdef",
+            "udp_address": "127.0.0.1:0",
+            "http_address": "127.0.0.1:0",
+            "stats_address": statsd.local_addr().expect("it is bound").to_string(),
+        });
+        let fields = config.as_object_mut().expect("an object");
+        fields.extend(more.as_object().expect("an object").clone());
+        let daemon = tokio::task::spawn_blocking(move || Daemon::start(&config.to_string()));
+        Node { daemon: daemon.await.expect("it starts"), _statsd: statsd }
+    }
+
+    /// The sum of a family's series on `/metrics` whose labels contain `label`.
+    fn total(&self, family: &str, label: &str) -> u64 {
+        let page = http(&self.daemon.http, "GET", "/metrics").1;
+        let series = page.lines().filter(|line| line.starts_with(family) && line.contains(label));
+        let values = series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        values.sum::<f64>() as u64
+    }
+
+    /// Sends a counter again and again until that holds; returns how often.
+    async fn send_until(
+        self,
+        line: &'static str,
+        mut holds: impl FnMut(&Node) -> bool + Send + 'static,
+    ) -> (Node, u64) {
+        let sending = tokio::task::spawn_blocking(move || {
+            let mut sent = 0;
+            wait_until("what is sent for", || {
+                self.daemon.send([line.as_bytes()]);
+                sent += 1;
+                holds(&self)
+            });
+            // So that all of it is in a flush when it is killed or stopped.
+            wait_until("all is received", || {
+                self.total("veneur_listen_received_per_protocol_total", "udp") >= sent
+            });
+            (self, sent)
+        });
+        sending.await.expect("it does not panic")
+    }
+
+    async fn wait(
+        self,
+        what: &'static str,
+        mut holds: impl FnMut(&Node) -> bool + Send + 'static,
+    ) -> Node {
+        let waiting = tokio::task::spawn_blocking(move || {
+            wait_until(what, || holds(&self));
+            self
+        });
+        waiting.await.expect("it does not panic")
+    }
+
+    async fn kill(mut self) {
+        let killing = tokio::task::spawn_blocking(move || {
+            self.daemon.signal("KILL");
+            self.daemon.wait()
+        });
+        killing.await.expect("it ends");
+    }
+
+    /// Stops it in good order; what it logged.
+    async fn stop(mut self) -> String {
+        let stopping = tokio::task::spawn_blocking(move || {
+            self.daemon.stop();
+            self.daemon.rest_of_log()
+        });
+        stopping.await.expect("it stops")
+    }
+}
+
+/// What the points of a counter that were taken add up to, after making sure that no point came
+/// twice; and the times they are of.
+fn taken(intake: &FakeIntake, name: &str) -> (u64, BTreeSet<i64>) {
+    let mut times = BTreeSet::new();
+    let mut total = 0.0;
+    for series in intake.series().iter().filter(|series| series["metric"] == name) {
+        let at = series["points"][0][0].as_i64().expect("a time");
+        let rate = series["points"][0][1].as_f64().expect("a number");
+        assert!(times.insert(at), "{name} at {at} came twice");
+        total += rate * series["interval"].as_f64().expect("a whole interval");
+    }
+    (total.round() as u64, times)
+}
+
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_secs() as i64
+}
+
+fn spool(scratch: &Scratch) -> Value {
+    json!({"directory": scratch.0})
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_of_several_intervals_loses_and_doubles_no_point() {
+    let scratch = Scratch::new();
+    for more in [json!({}), json!({"spool": spool(&scratch)})] {
+        let intake = FakeIntake::start().await;
+        let node = Node::start(&intake, more).await;
+        let began = now();
+        intake.fail_always(Some(Fault::Status(503)));
+        let (node, sent_meanwhile) = node
+            .send_until("hits:1|c", move |node| {
+                node.total("veneur_spool_records", "datadog") >= 3 && now() >= began + 5
+            })
+            .await;
+        assert_eq!(taken(&intake, "hits").0, 0);
+        intake.fail_always(None);
+        let back = now();
+        let delivered = |node: &Node| node.total("veneur_spool_records", "datadog") == 0;
+        let (node, sent_after) = node.send_until("hits:1|c", delivered).await;
+        node.stop().await;
+        let (total, times) = taken(&intake, "hits");
+        assert_eq!(total, sent_meanwhile + sent_after);
+        let of_outage = times.range(began..back).count();
+        assert!(of_outage >= 3, "points keep the time of their interval: {times:?}");
+        assert!(times.iter().all(|at| (began..=now() + 1).contains(at)), "{times:?}");
+    }
+    assert_eq!(scratch.segments("datadog"), Vec::<PathBuf>::new(), "nothing is left on disk");
+}
+
+/// Lets a node with a spool run into an outage, and kills it when so many requests are on disk.
+/// Returns how many points are in what is on disk.
+async fn killed_in_an_outage(intake: &FakeIntake, scratch: &Scratch, records: u64) -> u64 {
+    intake.fail_always(Some(Fault::Status(503)));
+    let node = Node::start(intake, json!({"spool": spool(scratch)})).await;
+    let enough = move |node: &Node| {
+        node.total("veneur_spool_records", "datadog") >= records
+            && node.total("veneur_spool_memory_bytes", "datadog") == 0
+    };
+    let (node, _) = node.send_until("hits:1|c", enough).await;
+    // The flush that is open now gets there, too.
+    let before = node.total("veneur_spool_items", "datadog");
+    let all_on_disk = move |node: &Node| {
+        node.total("veneur_spool_items", "datadog") > before
+            && node.total("veneur_spool_memory_bytes", "datadog") == 0
+    };
+    let node = node.wait("everything sent is on disk", all_on_disk).await;
+    let items = node.total("veneur_spool_items", "datadog");
+    node.kill().await;
+    items
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_on_disk_survives_a_kill_and_arrives_once() {
+    let scratch = Scratch::new();
+    let intake = FakeIntake::start().await;
+    let points = killed_in_an_outage(&intake, &scratch, 3).await;
+    let segments = scratch.segments("datadog");
+    assert!(!segments.is_empty());
+    for file in &segments {
+        let mode = fs::metadata(file).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_no_key(file);
+    }
+    intake.fail_always(None);
+    let node = Node::start(&intake, json!({"spool": spool(&scratch)})).await;
+    let node = node
+        .wait("it is delivered", |node| {
+            node.total("veneur_sink_metrics_flushed_total", "datadog") > 0
+                && node.total("veneur_spool_records", "datadog") == 0
+        })
+        .await;
+    node.stop().await;
+    let (_, times) = taken(&intake, "hits");
+    // An interval without anything received has no point of the counter.
+    assert!(times.len() as u64 >= points && points >= 3, "{points} points, {times:?}");
+    assert_eq!(scratch.segments("datadog"), Vec::<PathBuf>::new());
+}
+
+fn assert_no_key(file: &Path) {
+    let bytes = fs::read(file).expect("it can be read");
+    let key = b"0123456789abcdef";
+    assert!(!bytes.windows(key.len()).any(|window| window == key), "the key is on disk");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_segment_is_kept_aside_and_the_others_are_delivered() {
+    let scratch = Scratch::new();
+    let intake = FakeIntake::start().await;
+    killed_in_an_outage(&intake, &scratch, 3).await;
+    let first = scratch.segments("datadog").into_iter().min().expect("there is one");
+    // Each process begins a segment of its own.
+    killed_in_an_outage(&intake, &scratch, 6).await;
+    assert!(scratch.segments("datadog").len() >= 2);
+    let mut bytes = fs::read(&first).expect("it can be read");
+    bytes[20] ^= 0xff;
+    fs::write(&first, bytes).expect("it can be written");
+    intake.fail_always(None);
+    let node = Node::start(&intake, json!({"spool": spool(&scratch)})).await;
+    assert_eq!(node.total("veneur_spool_corrupt_total", "datadog"), 1);
+    let node = node
+        .wait("the others are delivered", |node| node.total("veneur_spool_records", "datadog") == 0)
+        .await;
+    let log = node.stop().await;
+    assert!(log.contains("a damaged segment of the spool is kept aside"), "{log}");
+    assert_eq!(scratch.files("datadog", "corrupt").len(), 1);
+    assert!(taken(&intake, "hits").1.len() >= 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_orderly_stop_in_an_outage_leaves_everything_on_disk() {
+    let scratch = Scratch::new();
+    let intake = FakeIntake::start().await;
+    intake.fail_always(Some(Fault::Reset));
+    let node = Node::start(&intake, json!({"spool": spool(&scratch)})).await;
+    let kept = |node: &Node| node.total("veneur_spool_records", "datadog") >= 2;
+    let (node, sent) = node.send_until("hits:1|c", kept).await;
+    node.stop().await;
+    assert_eq!(taken(&intake, "hits").0, 0);
+    intake.fail_always(None);
+    let node = Node::start(&intake, json!({"spool": spool(&scratch)})).await;
+    let delivered = |node: &Node| {
+        node.total("veneur_sink_metrics_flushed_total", "datadog") > 0
+            && node.total("veneur_spool_records", "datadog") == 0
+    };
+    node.wait("it is delivered", delivered).await.stop().await;
+    assert_eq!(taken(&intake, "hits").0, sent);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_local_node_that_is_killed_while_the_global_one_is_down_loses_no_batch() {
+    let scratch = Scratch::new();
+    let (local_intake, global_intake) = (FakeIntake::start().await, FakeIntake::start().await);
+    let port = free_port();
+    let local = json!({
+        "forward_address": format!("http://127.0.0.1:{port}"),
+        "spool": spool(&scratch),
+    });
+    let node = Node::start(&local_intake, local.clone()).await;
+    let began = now();
+    let line = "work:1|c|#veneurglobalonly";
+    let (node, sent) = node.send_until(line, move |_| now() >= began + 3).await;
+    let node = node
+        .wait("everything is on disk", |node| {
+            let flushed = node.total("veneur_worker_metrics_flushed_total", "counter");
+            let waits = node.total("veneur_forward_queue_entries", "");
+            let on_disk = node.total("veneur_spool_items", "forward");
+            let in_memory = node.total("veneur_spool_memory_bytes", "forward");
+            flushed >= 3 && waits == 0 && in_memory == 0 && on_disk == flushed
+        })
+        .await;
+    node.kill().await;
+    let global = json!({"http_address": format!("127.0.0.1:{port}"), "interval": "60s"});
+    let global = Node::start(&global_intake, global).await;
+    let node = Node::start(&local_intake, local).await;
+    let node = node
+        .wait("the backlog is delivered", |node| {
+            node.total("veneur_forward_entries_delivered_total", "") >= 3
+                && node.total("veneur_spool_records", "forward") == 0
+        })
+        .await;
+    node.stop().await;
+    global.stop().await;
+    let total: f64 = global_intake
+        .series()
+        .iter()
+        .filter(|series| series["metric"] == "work")
+        .map(|series| {
+            let rate = series["points"][0][1].as_f64().expect("a number");
+            rate * series["interval"].as_f64().expect("a whole interval")
+        })
+        .sum();
+    assert_eq!(total.round() as u64, sent);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_whose_answer_was_lost_before_a_kill_is_not_merged_again_after_it() {
+    let scratch = Scratch::new();
+    let (local_intake, global_intake) = (FakeIntake::start().await, FakeIntake::start().await);
+    let global = Node::start(&global_intake, json!({"interval": "60s"})).await;
+    let relay = Relay::start(&global.daemon.http, []).await;
+    relay.misbehave([Behaviour::LoseAnswer; 1000]);
+    let local = json!({"forward_address": relay.url(), "spool": spool(&scratch)});
+    let node = Node::start(&local_intake, local.clone()).await;
+    let began = now();
+    let line = "work:1|c|#veneurglobalonly";
+    let (node, sent) = node.send_until(line, move |_| now() >= began + 2).await;
+    let node = node
+        .wait("everything is merged, on disk, and not known to be", |node| {
+            let flushed = node.total("veneur_worker_metrics_flushed_total", "counter");
+            let in_memory = node.total("veneur_spool_memory_bytes", "forward");
+            let waits = node.total("veneur_forward_queue_entries", "");
+            flushed >= 2
+                && waits == 0
+                && in_memory == 0
+                && node.total("veneur_spool_items", "forward") == flushed
+        })
+        .await;
+    node.kill().await;
+    assert!(relay.misbehaved() >= 2);
+    relay.behave();
+    let node = Node::start(&local_intake, local).await;
+    let node = node
+        .wait("the backlog is answered", |node| {
+            node.total("veneur_forward_entries_delivered_total", "") >= 2
+                && node.total("veneur_spool_records", "forward") == 0
+        })
+        .await;
+    node.stop().await;
+    let repeated = global.total("veneur_import_repeated_total", "");
+    assert!(repeated >= 2, "{repeated} batches were known");
+    global.stop().await;
+    let rates = global_intake.series().into_iter().filter(|series| series["metric"] == "work");
+    let total: f64 = rates
+        .map(|series| {
+            let rate = series["points"][0][1].as_f64().expect("a number");
+            rate * series["interval"].as_f64().expect("a whole interval")
+        })
+        .sum();
+    assert_eq!(total.round() as u64, sent);
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_said_at_the_start() {
+    let yaml = "udp_address: 127.0.0.1:0\nhttp_address: 127.0.0.1:0\nkey: x\n\
+                spool: {directory: /proc/veneur}\n";
+    let (code, log) = crate::lifecycle::failed_start(yaml);
+    assert_eq!(code, Some(1));
+    assert!(log.contains("cannot use spool.directory /proc/veneur"), "{log}");
+}
