@@ -3,11 +3,19 @@
 #[path = "support/said.rs"]
 mod said;
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 use said::said;
-use veneur::model::{MetricKey, MetricKind, Scope, TagSet, Weight};
-use veneur::protocol::import::{ImportedValue, Limits, gob, json, protobuf};
+use veneur::config::settings::ForwardFormat;
+use veneur::forward::encode::Encoder;
+use veneur::forward::outbox::Origin;
+use veneur::forward::pack::BodyLimits;
+use veneur::forward::ring::Ring;
+use veneur::model::{MetricKey, MetricKind, Scope, TagSet, UnixSeconds, Weight};
+use veneur::protocol::import::{ImportedEntry, ImportedValue, Limits, gob, json, protobuf};
 use veneur::sketch::{Cardinality, Centroid, Digest, Parts};
 
 const LIMITS: Limits = Limits { entries: 100 };
@@ -99,6 +107,31 @@ proptest! {
             prop_assert_eq!((&read.tags, read.kind, read.scope), (&key.tags, key.kind, key.scope));
             prop_assert_eq!(said(&mut read.value, true), said(&mut value, true));
         }
+    }
+
+    /// What a proxy passes on is what came, byte for byte: encode(decode(body)) == body.
+    #[test]
+    fn what_is_passed_on_is_what_came(mut entries in vec(entry(), 1..8)) {
+        let mut body = Vec::new();
+        for (key, value) in &mut entries {
+            protobuf::append(&mut body, key, value);
+        }
+        let imported = protobuf::decode(&body, LIMITS).expect("our own body");
+        let apart = imported.entries.into_iter().map(|entry| {
+            let ImportedEntry { name, tags, kind, scope, value } = entry;
+            (MetricKey { name: name.into(), tags, kind, scope }, value)
+        });
+        let encoder = Encoder {
+            format: ForwardFormat::Protobuf,
+            limits: BodyLimits { entries: 100, body_bytes: 1 << 24, plain_bytes: 1 << 24 },
+            ignored: Arc::default(),
+        };
+        let ring = Ring::new([Arc::from("global")]);
+        let (interval_end, since) = (UnixSeconds(0), Instant::now());
+        let encoded = encoder.encode(apart, &ring, Origin { interval_end, since, halvings: 0 });
+        prop_assert_eq!(encoded.bodies.len(), 1);
+        let passed_on = zstd::decode_all(&encoded.bodies[0].1.body[..]).expect("it is zstd");
+        prop_assert_eq!(passed_on, body);
     }
 
     /// decode(encode(x)) == x, but for what the format cannot say.

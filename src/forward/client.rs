@@ -1,7 +1,8 @@
 //! The task that owns forwarding: a loop that waits for whatever comes next.
 //!
 //! What is decided is in [`super::outbox`]; this starts requests and encoding, and tells how
-//! they ended. Encoding and compressing run on the blocking pool, one flush at a time.
+//! they ended. Encoding and compressing run on the blocking pool, one flush at a time; what comes
+//! from other nodes is encoded already ([`super::relay`]).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -43,6 +44,9 @@ pub(super) struct Client<T: Transport> {
     work: JoinSet<Done<T::Peer>>,
     /// Of them, how many make bodies.
     encoding: usize,
+    /// Whether one of these makes them of a flush: then the next flush waits. What comes from
+    /// other nodes does not, for it holds threads that making bodies may need.
+    is_gathering: bool,
     /// Turns true when requests must end.
     stop: watch::Sender<bool>,
     /// The ring as it was logged, for those who look on.
@@ -60,10 +64,18 @@ pub(super) struct Times {
     pub(super) drain: Duration,
 }
 
+/// What bodies are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    Flush,
+    /// Of others, that go elsewhere or were too large.
+    Batches,
+}
+
 /// What the task has waited for.
 enum Done<P> {
     Resolved(Resolved<P>),
-    Encoded { encoded: Option<Encoded>, entries: u64, took: Duration },
+    Encoded { of: Of, encoded: Option<Encoded>, entries: u64, took: Duration },
     Posted { member: Arc<str>, batch: Batch, answer: Answer, started: Instant },
     Probed { member: Arc<str>, is_there: bool, started: Instant },
     Claimed(Claim),
@@ -90,6 +102,7 @@ impl<T: Transport> Client<T> {
             books,
             work: JoinSet::new(),
             encoding: 0,
+            is_gathering: false,
             stop: watch::Sender::new(false),
         }
     }
@@ -115,7 +128,7 @@ impl<T: Transport> Client<T> {
             let wake = [event, drain_by, self.resolve_at].into_iter().flatten().min();
             tokio::select! {
                 Some(done) = self.work.join_next() => self.take_in(done),
-                offer = offers.recv(), if self.encoding == 0 && drain_by.is_none() => match offer {
+                offer = offers.recv(), if !self.is_gathering && drain_by.is_none() => match offer {
                     Some(offer) => self.take_offer(offer),
                     None => {
                         drain_by = Some(Instant::now() + self.times.drain);
@@ -149,7 +162,7 @@ impl<T: Transport> Client<T> {
         let stranded = self.outbox.take_stranded();
         if !stranded.is_empty() {
             let entries = stranded.iter().map(|batch| batch.packed.entries()).sum();
-            self.start(entries, move |encoder, ring| encoder.regroup(&stranded, ring));
+            self.start(Of::Batches, entries, move |encoder, ring| encoder.regroup(&stranded, ring));
         }
         while let Some(errand) = self.outbox.next(now) {
             self.run_errand(errand);
@@ -198,13 +211,14 @@ impl<T: Transport> Client<T> {
         }
         let origin = Origin { interval_end: at, since: Instant::now().into_std(), halvings: 0 };
         let entries = forwards.len() as u64;
-        self.start(entries, move |encoder, ring| {
+        self.is_gathering = true;
+        self.start(Of::Flush, entries, move |encoder, ring| {
             encoder.encode(forwards.into_iter(), ring, origin)
         });
     }
 
     /// Runs `job` on the blocking pool; it makes bodies of so many entries.
-    fn start<F>(&mut self, entries: u64, job: F)
+    fn start<F>(&mut self, of: Of, entries: u64, job: F)
     where
         F: FnOnce(&Encoder, &Ring) -> Encoded + Send + 'static,
     {
@@ -214,7 +228,7 @@ impl<T: Transport> Client<T> {
             let started = Instant::now();
             // A panic has been reported by its hook; its entries are counted.
             let encoded = spawn_blocking(move || job(&encoder, &ring)).await.ok();
-            Done::Encoded { encoded, entries, took: started.elapsed() }
+            Done::Encoded { of, encoded, entries, took: started.elapsed() }
         });
     }
 
@@ -265,8 +279,9 @@ impl<T: Transport> Client<T> {
                 self.meet(members);
                 self.resolve_at = Some(Instant::now() + self.times.refresh);
             }
-            Ok(Done::Encoded { encoded, entries, took }) => {
+            Ok(Done::Encoded { of, encoded, entries, took }) => {
                 self.encoding -= 1;
+                self.is_gathering &= of != Of::Flush;
                 match encoded {
                     None => self.books.left_out(Reason::Encode, entries),
                     Some(encoded) => self.push(encoded, took),
@@ -308,7 +323,7 @@ impl<T: Transport> Client<T> {
             Settled::Lost(lost) => self.books.lost(&[lost]),
             Settled::TooLarge(batch) => {
                 let member = Arc::clone(member);
-                self.start(entries, move |encoder, _| encoder.halve(&member, &batch));
+                self.start(Of::Batches, entries, move |encoder, _| encoder.halve(&member, &batch));
             }
         }
     }

@@ -142,6 +142,7 @@ impl Import {
     /// On a thread of the runtime.
     pub fn close(&self) {
         self.0.closing.send_replace(true);
+        self.0.onward.end_waiting();
         drop(self.0.streams.blocking_write());
         self.0.room.close();
         self.0.turns.close();

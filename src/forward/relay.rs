@@ -19,7 +19,7 @@ use super::ring::Ring;
 use crate::model::{MetricKey, UnixSeconds};
 use crate::protocol::import::{ImportedEntry, ImportedValue};
 
-/// How often one who waits for room looks again.
+/// How often one who waits looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Why nothing of a body was passed on.
@@ -45,7 +45,7 @@ pub struct Relay {
     /// Read while a body is handed over, written once, at the end: so whoever closes waits for
     /// the bodies that have begun.
     offers: RwLock<Option<mpsc::Sender<Offer>>>,
-    /// Ends waiting for room. Written once, at the end.
+    /// Read by those who wait, written at the end.
     is_closing: AtomicBool,
     ring: watch::Receiver<Arc<Ring>>,
     encoder: Encoder,
@@ -64,8 +64,8 @@ impl Relay {
     }
 
     /// Passes all entries on, or none; returns when they are in the outbox. Those that the
-    /// format of upstream cannot hold are counted as dropped. Blocks its thread: with
-    /// `waits_for_room` until there is room or this node ends.
+    /// format of upstream cannot hold are counted as dropped. Blocks its thread: if it `waits`,
+    /// until there is an upstream node, and room, or this node ends.
     ///
     /// # Errors
     /// Why nothing was passed on.
@@ -76,15 +76,15 @@ impl Relay {
         &self,
         entries: Vec<ImportedEntry>,
         interval_end: UnixSeconds,
-        waits_for_room: bool,
+        waits: bool,
     ) -> Result<(), NotPassedOn> {
         // A panic under the lock leaves nothing half done: it only guards the way.
         let offers = self.offers.read().unwrap_or_else(PoisonError::into_inner);
         let offers = offers.as_ref().ok_or(NotPassedOn::Closed)?;
-        let ring = Arc::clone(&self.ring.borrow());
-        if ring.members().is_empty() {
-            return Err(NotPassedOn::NoUpstream);
+        while self.ring.borrow().members().is_empty() {
+            self.wait(waits).ok_or(NotPassedOn::NoUpstream)?;
         }
+        let ring = Arc::clone(&self.ring.borrow());
         let started = Instant::now();
         let origin = Origin { interval_end, since: started, halvings: 0 };
         let mut encoded = self.encoder.encode(entries.into_iter().map(apart), &ring, origin);
@@ -101,16 +101,27 @@ impl Relay {
                 Ok(Err(refused)) => encoded = refused,
                 Err(_gone) => return Err(NotPassedOn::Closed),
             }
-            if !waits_for_room || self.is_closing.load(Ordering::Relaxed) {
-                return Err(NotPassedOn::Full);
-            }
-            thread::sleep(LOOK_AGAIN);
+            self.wait(waits).ok_or(NotPassedOn::Full)?;
         }
+    }
+
+    /// Waits a moment for one who `waits`; `None` if there is no point in it.
+    fn wait(&self, waits: bool) -> Option<()> {
+        if !waits || self.is_closing.load(Ordering::Relaxed) {
+            return None;
+        }
+        thread::sleep(LOOK_AGAIN);
+        Some(())
+    }
+
+    /// Lets nobody wait any more for an upstream node or for room.
+    pub fn end_waiting(&self) {
+        self.is_closing.store(true, Ordering::Relaxed);
     }
 
     /// Takes no more bodies, and waits for those that have begun.
     pub fn close(&self) {
-        self.is_closing.store(true, Ordering::Relaxed);
+        self.end_waiting();
         self.offers.write().unwrap_or_else(PoisonError::into_inner).take();
     }
 }

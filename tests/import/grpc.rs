@@ -89,7 +89,7 @@ pub(crate) async fn send(
 }
 
 /// `SendMetricsV2`, with messages that come from a channel.
-async fn stream(
+pub(crate) async fn stream(
     to: SocketAddr,
     metadata: &[(&'static str, &'static str)],
 ) -> (mpsc::Sender<Vec<u8>>, tokio::task::JoinHandle<Result<(), Status>>) {
@@ -119,7 +119,7 @@ async fn send_each(
 }
 
 /// One metric, without the tag and length it has in a list.
-fn metric(name: &str, sum: f64) -> Vec<u8> {
+pub(crate) fn metric(name: &str, sum: f64) -> Vec<u8> {
     let list = counters(&[(name, sum)]);
     assert!(list.len() < 128, "the length is one byte");
     list[2..].to_vec()

@@ -12,6 +12,7 @@ mod http;
 mod legacy_set;
 mod legacy_sets;
 mod order;
+mod proxy;
 mod support;
 mod tls;
 mod veneur14;

@@ -133,7 +133,7 @@ pub(crate) fn points<const N: usize>(points: [(&str, f64); N]) -> Points {
     points.map(|(name, value)| (name.to_owned(), value)).into()
 }
 
-async fn listen() -> (TcpListener, SocketAddr) {
+pub(crate) async fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port is free");
     let address = listener.local_addr().expect("it is bound");
     (listener, address)

@@ -65,11 +65,19 @@ impl Onward {
         match self {
             Onward::Shards(importer) => importer.import(entries, patience.deadline())?,
             Onward::Nodes(relay) => {
-                let waits_for_room = matches!(patience, Patience::Endless);
-                relay.pass_on(entries, interval_end, waits_for_room)?;
+                let waits = matches!(patience, Patience::Endless);
+                relay.pass_on(entries, interval_end, waits)?;
             }
         }
         Ok(())
+    }
+
+    /// Lets nobody wait for an outbox any more: it may be full for ever. Workers go on taking.
+    pub(super) fn end_waiting(&self) {
+        match self {
+            Onward::Shards(_) => {}
+            Onward::Nodes(relay) => relay.end_waiting(),
+        }
     }
 
     /// Takes nothing more, and waits for what has begun.
