@@ -105,8 +105,9 @@ mod body {
     }
 
     /// The first is short enough for a scheduler to leave it alone, even on a busy machine.
-    const SIZES: [Size; 3] = [
+    const SIZES: [Size; 4] = [
         Size { entries: 200, samples: 20 },
+        Size { entries: 5_000, samples: 10 },
         Size { entries: 5_000, samples: 20 },
         Size { entries: 5_000, samples: 100 },
     ];
@@ -114,7 +115,7 @@ mod body {
     #[divan::bench(args = SIZES)]
     fn protobuf_in_zstd(bencher: Bencher, size: &Size) {
         let plain = list(size.entries, size.samples);
-        let body = zstd::bulk::compress(&plain, 1).expect("memory takes everything");
+        let body = zstd::bulk::compress(&plain, 2).expect("memory takes everything");
         let mut shard = shard();
         bencher.counter(ItemsCount::new(size.entries)).bench_local(|| {
             let plain = zstd::bulk::decompress(black_box(&body), plain.len());
@@ -176,7 +177,8 @@ mod small_digests {
 mod digest_message {
     use prost::Message;
     use veneur::protocol::import::protobuf::digest::TDigest;
-    use veneur::protocol::import::protobuf::messages::Centroid;
+    use veneur::protocol::import::protobuf::messages;
+    use veneur::sketch::Centroid;
 
     use super::*;
 
@@ -184,7 +186,7 @@ mod digest_message {
     #[derive(Clone, PartialEq, prost::Message)]
     struct ByProst {
         #[prost(message, repeated, tag = "1")]
-        centroids: Vec<Centroid>,
+        centroids: Vec<messages::Centroid>,
         #[prost(double, tag = "3")]
         min: f64,
         #[prost(double, tag = "4")]
@@ -196,7 +198,8 @@ mod digest_message {
     }
 
     fn bytes() -> Vec<u8> {
-        ByProst { centroids: centroids(), min: 1.0, max: 100.0 }.encode_to_vec()
+        let centroids = centroids().into_iter().map(messages::Centroid::from).collect();
+        ByProst { centroids, min: 1.0, max: 100.0 }.encode_to_vec()
     }
 
     #[divan::bench]
@@ -228,7 +231,8 @@ mod digest_message {
 
     #[divan::bench]
     fn encode_by_prost(bencher: Bencher) {
-        let digest = ByProst { centroids: centroids(), min: 1.0, max: 100.0 };
+        let centroids = centroids().into_iter().map(messages::Centroid::from).collect();
+        let digest = ByProst { centroids, min: 1.0, max: 100.0 };
         let mut bytes = Vec::with_capacity(4096);
         bencher.counter(ItemsCount::new(100usize)).bench_local(|| {
             bytes.clear();

@@ -5,8 +5,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use prost::Message;
-
 use super::outbox::{Batch, Origin};
 use super::pack::{Bodies, BodyLimits, Packed, Packer};
 use super::reason::Reason;
@@ -14,8 +12,7 @@ use super::ring::{Place, Ring};
 use crate::aggregate::Aggregate;
 use crate::config::settings::ForwardFormat;
 use crate::model::{MetricKey, MetricKind, TagMatcher};
-use crate::protocol::import::protobuf::messages::Metric;
-use crate::protocol::import::{ImportedValue, json};
+use crate::protocol::import::{ImportedValue, json, protobuf};
 
 /// For whom bodies wait as long as no upstream name has been resolved.
 const NOBODY: &str = "unresolved";
@@ -189,7 +186,7 @@ impl Entry for ImportedValue {
     ) -> Result<Option<Reason>, Reason> {
         match (format, key.kind) {
             (ForwardFormat::Protobuf | ForwardFormat::Grpc | ForwardFormat::GrpcStream, _) => {
-                Metric::new(key, &mut self).encode(out).map_err(|_| Reason::Encode)?;
+                protobuf::write_metric(out, key, &mut self);
             }
             (ForwardFormat::JsonGob, MetricKind::Gauge | MetricKind::Set) => {
                 return Err(Reason::Unsupported);

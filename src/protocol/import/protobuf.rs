@@ -7,19 +7,14 @@
 
 pub mod digest;
 pub mod messages;
+mod metric;
 
-use prost::Message;
+use prost::encoding::{decode_varint, encode_varint};
 
-use super::{
-    Cause, Collecting, ImportError, Imported, ImportedEntry, ImportedValue, Limits, canonical,
-    finite,
-};
-use crate::model::{MetricKey, MetricKind, Scope, text};
-use crate::sketch::{Cardinality, CardinalityError, Centroid, Digest, Parts};
+use super::{Cause, Collecting, ImportError, Imported, ImportedEntry, ImportedValue, Limits};
+use crate::model::MetricKey;
 
-use digest::TDigest;
-use messages::metric::Value;
-use messages::{Counter, Gauge, Histogram, Metric, Set, WireKind, WireScope};
+use metric::Metric;
 
 /// The longest metric that is looked at: a digest of the most centroids needs a fifth of it.
 /// It bounds what decoding one message can take.
@@ -51,26 +46,33 @@ pub fn decode_metric(message: &[u8]) -> Result<ImportedEntry, Cause> {
     if message.len() > MAX_METRIC_BYTES {
         return Err(Cause::TooLong);
     }
-    Metric::decode(message).map_err(|_| Cause::Protobuf)?.try_into()
+    Metric::read(message)?.try_into()
+}
+
+/// Appends one `Metric`.
+pub fn write_metric(out: &mut Vec<u8>, key: &MetricKey, value: &mut ImportedValue) {
+    metric::write(out, key, value);
 }
 
 /// Appends one metric to a `MetricList`, which is nothing but its metrics in a row.
 pub fn append(body: &mut Vec<u8>, key: &MetricKey, value: &mut ImportedValue) {
-    let metric = Metric::new(key, value);
+    let mut metric = Vec::new();
+    metric::write(&mut metric, key, value);
     body.push(METRIC_FOLLOWS);
-    metric.encode_length_delimited(body).expect("a vector has room for every message");
+    encode_varint(metric.len() as u64, body);
+    body.extend_from_slice(&metric);
 }
 
 /// The bytes of the next metric; `None` for a field that is none.
 fn next_metric<'a>(rest: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Cause> {
-    let key = varint(rest)?;
+    let key = decode_varint(rest)?;
     let length = match key & 7 {
         0 => {
-            varint(rest)?;
+            decode_varint(rest)?;
             0
         }
         1 => 8,
-        2 => usize::try_from(varint(rest)?).map_err(|_| Cause::Protobuf)?,
+        2 => usize::try_from(decode_varint(rest)?).map_err(|_| Cause::Protobuf)?,
         5 => 4,
         _ => return Err(Cause::Protobuf),
     };
@@ -79,156 +81,52 @@ fn next_metric<'a>(rest: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Cause> {
     Ok((key == u64::from(METRIC_FOLLOWS)).then_some(field))
 }
 
-fn varint(rest: &mut &[u8]) -> Result<u64, Cause> {
-    prost::encoding::decode_varint(rest).map_err(|_| Cause::Protobuf)
-}
-
-impl TryFrom<Metric> for ImportedEntry {
-    type Error = Cause;
-
-    fn try_from(metric: Metric) -> Result<ImportedEntry, Cause> {
-        if metric.name.is_empty() {
-            return Err(Cause::EmptyName);
-        }
-        let kind = match WireKind::try_from(metric.kind).map_err(|_| Cause::UnknownType)? {
-            WireKind::Counter => MetricKind::Counter,
-            WireKind::Gauge => MetricKind::Gauge,
-            WireKind::Histogram if metric.is_distribution => MetricKind::Distribution,
-            WireKind::Histogram => MetricKind::Histogram,
-            WireKind::Timer => MetricKind::Timer,
-            WireKind::Set => MetricKind::Set,
-        };
-        let scope = match (kind, WireScope::try_from(metric.scope)) {
-            (_, Ok(WireScope::Local) | Err(_)) => return Err(Cause::BadScope),
-            // Only global ones are forwarded, whatever the message says.
-            (MetricKind::Counter | MetricKind::Gauge, _) => Scope::GlobalOnly,
-            // They are global by nature; the message says so for v14's sake.
-            (MetricKind::Distribution, _) => Scope::Mixed,
-            (_, Ok(WireScope::Mixed)) => Scope::Mixed,
-            (_, Ok(WireScope::Global)) => Scope::GlobalOnly,
-        };
-        let value = match metric.value.ok_or(Cause::WrongValue)? {
-            Value::Counter(counter) => {
-                ImportedValue::Counter(finite(counter.exact.unwrap_or(counter.value as f64))?)
-            }
-            Value::Gauge(gauge) => ImportedValue::Gauge(finite(gauge.value)?),
-            Value::Histogram(histogram) => {
-                let digest = histogram.digest.ok_or(Cause::WrongValue)?;
-                ImportedValue::Digest(Digest::from_parts(digest.into())?)
-            }
-            Value::Set(set) => ImportedValue::Set(read_set(&set)?),
-        };
-        if !value.fits(kind) {
-            return Err(Cause::WrongValue);
-        }
-        let tags: Vec<_> = metric.tags.iter().map(|tag| text::lossy(tag)).collect();
-        Ok(ImportedEntry {
-            name: text::lossy(&metric.name).into_owned(),
-            tags: canonical(tags.iter().map(|tag| &**tag)),
-            kind,
-            scope,
-            value,
-        })
-    }
-}
-
-impl Metric {
-    /// The message for one series.
-    pub fn new(key: &MetricKey, value: &mut ImportedValue) -> Metric {
-        let kind = match key.kind {
-            MetricKind::Counter => WireKind::Counter,
-            MetricKind::Gauge => WireKind::Gauge,
-            MetricKind::Histogram | MetricKind::Distribution => WireKind::Histogram,
-            MetricKind::Timer => WireKind::Timer,
-            MetricKind::Set => WireKind::Set,
-        };
-        let is_distribution = key.kind == MetricKind::Distribution;
-        // v14 emits everything about a global histogram, which is what a distribution wants.
-        let is_global = is_distribution || key.scope == Scope::GlobalOnly;
-        let scope = if is_global { WireScope::Global } else { WireScope::Mixed };
-        let value = match value {
-            ImportedValue::Counter(sum) => {
-                let value = sum.round() as i64;
-                Value::Counter(Counter { value, exact: exact_if_other(*sum, value as f64) })
-            }
-            ImportedValue::Gauge(last) => Value::Gauge(Gauge { value: *last }),
-            ImportedValue::Digest(digest) => {
-                Value::Histogram(Histogram { digest: Some(digest.to_parts().into()) })
-            }
-            ImportedValue::Set(set) => Value::Set(Set {
-                sketch: set.to_bytes(),
-                cut: set.cut_registers().into_iter().flat_map(cut_bytes).collect(),
-            }),
-        };
-        Metric {
-            name: key.name.as_bytes().to_vec(),
-            tags: key.tags.iter().map(|tag| tag.as_bytes().to_vec()).collect(),
-            kind: kind.into(),
-            value: Some(value),
-            scope: scope.into(),
-            is_distribution,
-        }
-    }
-}
-
 /// `exact`, if a receiver would not come to the same bits by itself.
 fn exact_if_other(exact: f64, plain: f64) -> Option<f64> {
     (exact.to_bits() != plain.to_bits()).then_some(exact)
 }
 
-/// A register that was cut: its index, big-endian, and its rank.
-fn cut_bytes((index, rank): (u16, u8)) -> [u8; 3] {
-    let [high, low] = index.to_be_bytes();
-    [high, low, rank]
-}
-
-fn read_set(set: &Set) -> Result<Cardinality, CardinalityError> {
-    let mut sketch = Cardinality::from_bytes(&set.sketch)?;
-    let (cut, rest) = set.cut.as_chunks::<3>();
-    if !rest.is_empty() {
-        return Err(CardinalityError::Truncated);
-    }
-    for &[high, low, rank] in cut {
-        sketch.raise_register(u16::from_be_bytes([high, low]), rank)?;
-    }
-    Ok(sketch)
-}
-
-impl From<TDigest> for Parts {
-    fn from(digest: TDigest) -> Parts {
-        let own = |c: messages::Centroid| Centroid { mean: c.mean, weight: c.weight };
-        Parts {
-            centroids: digest.centroids.into_iter().map(own).collect(),
-            min: digest.min,
-            max: digest.max,
-            sum: digest.sum,
-            reciprocal_sum: Some(digest.reciprocal_sum),
-        }
-    }
-}
-
-impl From<Parts> for TDigest {
-    fn from(parts: Parts) -> TDigest {
-        let by_means: f64 = parts.centroids.iter().map(|c| c.mean * c.weight).sum();
-        let wire = |c: Centroid| messages::Centroid { mean: c.mean, weight: c.weight };
-        TDigest {
-            centroids: parts.centroids.into_iter().map(wire).collect(),
-            compression: Digest::COMPRESSION,
-            min: parts.min,
-            max: parts.max,
-            reciprocal_sum: parts.reciprocal_sum.unwrap_or(0.0),
-            sum: parts.sum.and_then(|sum| exact_if_other(sum, by_means)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use prost::Message;
+
+    use super::digest::TDigest;
+    use super::messages::{Counter, Gauge, Histogram, Set, Value, WireKind, WireScope};
     use super::*;
-    use crate::model::{TagSet, Weight};
-    use crate::sketch::DigestError;
+    use crate::model::{MetricKind, Scope, TagSet, Weight};
+    use crate::sketch::{Cardinality, CardinalityError, Digest, DigestError};
 
     const LIMITS: Limits = Limits { entries: 3 };
+
+    /// The messages as prost reads and writes them.
+    #[derive(Clone, PartialEq, Message)]
+    struct MetricList {
+        #[prost(message, repeated, tag = "1")]
+        metrics: Vec<ByProst>,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    struct ByProst {
+        #[prost(bytes = "vec", tag = "1")]
+        name: Vec<u8>,
+        #[prost(bytes = "vec", repeated, tag = "2")]
+        tags: Vec<Vec<u8>>,
+        #[prost(enumeration = "WireKind", tag = "3")]
+        kind: i32,
+        #[prost(oneof = "Value", tags = "5, 6, 7, 8")]
+        value: Option<Value>,
+        #[prost(enumeration = "WireScope", tag = "9")]
+        scope: i32,
+        #[prost(bool, tag = "1001")]
+        is_distribution: bool,
+    }
+
+    fn message(key: &MetricKey, mut value: ImportedValue) -> Vec<u8> {
+        let mut message = Vec::new();
+        write_metric(&mut message, key, &mut value);
+        message
+    }
 
     fn key(name: &str, kind: MetricKind, scope: Scope) -> MetricKey {
         MetricKey { name: name.into(), tags: TagSet::canonical(["k:v"]), kind, scope }
@@ -241,12 +139,13 @@ mod tests {
     }
 
     /// A list of two good metrics, the second spoilt.
-    fn list_with(spoil: impl Fn(&mut Metric)) -> Vec<u8> {
+    fn list_with(spoil: impl Fn(&mut ByProst)) -> Vec<u8> {
         let key = key("m", MetricKind::Histogram, Scope::Mixed);
-        let good = Metric::new(&key, &mut digest_of(&[1.0, 3.0]));
+        let good = message(&key, digest_of(&[1.0, 3.0]));
+        let good = ByProst::decode(&*good).expect("our own message");
         let mut bad = good.clone();
         spoil(&mut bad);
-        messages::MetricList { metrics: vec![good, bad] }.encode_to_vec()
+        MetricList { metrics: vec![good, bad] }.encode_to_vec()
     }
 
     #[test]
@@ -254,11 +153,11 @@ mod tests {
         // As captured from v14: a global counter, and a histogram of 1 and 3.
         let mut counter = key("c", MetricKind::Counter, Scope::GlobalOnly);
         counter.tags = TagSet::empty();
-        let message = Metric::new(&counter, &mut ImportedValue::Counter(3.0)).encode_to_vec();
-        assert_eq!(message, b"\x0a\x01c\x2a\x02\x08\x03\x48\x02");
+        let counter = message(&counter, ImportedValue::Counter(3.0));
+        assert_eq!(counter, b"\x0a\x01c\x2a\x02\x08\x03\x48\x02");
 
         let histogram = key("h", MetricKind::Histogram, Scope::Mixed);
-        let message = Metric::new(&histogram, &mut digest_of(&[1.0, 3.0])).encode_to_vec();
+        let histogram = message(&histogram, digest_of(&[1.0, 3.0]));
         let expected = [
             &b"\x0a\x01h\x12\x03k:v\x18\x02\x3a\x4e\x0a\x4c"[..],
             b"\x0a\x12\x09\0\0\0\0\0\0\xf0\x3f\x11\0\0\0\0\0\0\xf0\x3f",
@@ -266,7 +165,7 @@ mod tests {
             b"\x11\0\0\0\0\0\0\x59\x40\x19\0\0\0\0\0\0\xf0\x3f",
             b"\x21\0\0\0\0\0\0\x08\x40\x29\x55\x55\x55\x55\x55\x55\xf5\x3f",
         ];
-        assert_eq!(message, expected.concat());
+        assert_eq!(histogram, expected.concat());
     }
 
     #[test]
@@ -281,15 +180,15 @@ mod tests {
         assert_eq!(imported.entries[1].kind, MetricKind::Distribution);
         assert_eq!(imported.entries[1].scope, Scope::Mixed);
         // To v14 it is a global histogram, so that all of it is emitted above.
-        let list = messages::MetricList::decode(&*body).expect("protobuf");
+        let list = MetricList::decode(&*body).expect("protobuf");
         assert_eq!(list.metrics[1].kind(), WireKind::Histogram);
         assert_eq!(list.metrics[1].scope(), WireScope::Global);
     }
 
     #[test]
     fn a_body_is_refused_when() {
-        let value = |metric: &mut Metric, value: Value| metric.value = Some(value);
-        let digest = |metric: &mut Metric, spoil: fn(&mut TDigest)| match &mut metric.value {
+        let value = |metric: &mut ByProst, value: Value| metric.value = Some(value);
+        let digest = |metric: &mut ByProst, spoil: fn(&mut TDigest)| match &mut metric.value {
             Some(Value::Histogram(Histogram { digest: Some(digest) })) => spoil(digest),
             _ => unreachable!("the list is of histograms"),
         };
@@ -379,5 +278,65 @@ mod tests {
             body.extend_from_slice(field);
         }
         assert_eq!(decode(&body, LIMITS).map(|imported| imported.entries.len()), Ok(2));
+    }
+
+    fn values() -> impl Strategy<Value = (MetricKind, ImportedValue)> {
+        let samples = proptest::collection::vec(-1e3..1e3f64, 0..40);
+        prop_oneof![
+            (-1e9..1e9f64).prop_map(|sum| (MetricKind::Counter, ImportedValue::Counter(sum))),
+            Just((MetricKind::Gauge, ImportedValue::Gauge(0.0))),
+            samples.prop_map(|samples| (MetricKind::Timer, digest_of(&samples))),
+            proptest::collection::vec(any::<u64>(), 0..9).prop_map(|hashes| {
+                let mut set = Cardinality::new();
+                hashes.into_iter().for_each(|hash| set.insert_hash(hash));
+                (MetricKind::Set, ImportedValue::Set(set))
+            }),
+            Just((MetricKind::Distribution, digest_of(&[0.0, 1.5]))),
+        ]
+    }
+
+    proptest! {
+        /// It writes the bytes that prost writes of what it reads in them.
+        #[test]
+        fn it_is_the_message_that_prost_would_make_of_it(
+            name in "[a-zé]{1,200}",
+            tags in proptest::collection::vec("[a-c:]{0,150}", 0..4),
+            (kind, value) in values(),
+            is_global in any::<bool>(),
+        ) {
+            let scope = if is_global { Scope::GlobalOnly } else { Scope::Mixed };
+            let tags = TagSet::canonical(tags.iter().map(String::as_str));
+            let key = MetricKey { name: name.into(), tags, kind, scope };
+            let bytes = message(&key, value);
+            let read = ByProst::decode(&bytes[..])?;
+            prop_assert_eq!(&*read.name, key.name.as_bytes());
+            prop_assert_eq!(read.encode_to_vec(), bytes);
+        }
+
+        /// Whatever the bytes are, it reads what prost reads, or fails where prost fails.
+        #[test]
+        fn other_bytes_are_read_as_prost_reads_them(
+            (kind, value) in values(),
+            spoilt in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = message(&key("name", kind, Scope::Mixed), value);
+            for (at, byte) in spoilt {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            bytes.truncate(cut.index(bytes.len() + 1).max(bytes.len() / 2));
+            let ours = Metric::read(&bytes).map(|metric| {
+                let Metric { name, tags, kind, value, scope, is_distribution } = metric;
+                let tags = tags.into_iter().map(<[u8]>::to_vec).collect();
+                ByProst { name: name.to_vec(), tags, kind, value, scope, is_distribution }
+            });
+            let theirs = ByProst::decode(&bytes[..]);
+            // Compared as bytes: a NaN is not equal to itself.
+            prop_assert_eq!(
+                ours.ok().map(|metric| metric.encode_to_vec()),
+                theirs.ok().map(|metric| metric.encode_to_vec())
+            );
+        }
     }
 }

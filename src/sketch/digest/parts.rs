@@ -6,10 +6,10 @@ use super::{Centroid, Digest, fold, sum, total_weight, without_sign_of_zero};
 const MAX_WEIGHT: f64 = 1e18;
 
 /// What of a digest travels between nodes.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Parts {
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Parts<C = Vec<Centroid>> {
     /// In any order.
-    pub centroids: Vec<Centroid>,
+    pub centroids: C,
     /// The smallest sample; without centroids it means nothing.
     pub min: f64,
     /// The largest.
@@ -94,14 +94,21 @@ impl Digest {
 
     /// What travels; a digest made of it gives the same answers, bit for bit. An empty one
     /// has extremes that mean nothing.
-    pub fn to_parts(&mut self) -> Parts {
+    pub fn as_parts(&mut self) -> Parts<&[Centroid]> {
+        self.compress();
         Parts {
-            centroids: self.centroids().to_vec(),
+            centroids: &self.centroids,
             min: self.known_min,
             max: self.known_max,
             sum: Some(self.known_sum),
             reciprocal_sum: Some(self.known_reciprocal_sum),
         }
+    }
+
+    /// The same, to be kept.
+    pub fn to_parts(&mut self) -> Parts {
+        let Parts { centroids, min, max, sum, reciprocal_sum } = self.as_parts();
+        Parts { centroids: centroids.to_vec(), min, max, sum, reciprocal_sum }
     }
 }
 

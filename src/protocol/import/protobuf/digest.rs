@@ -4,10 +4,11 @@
 //! form: a tag, a length of 18, and two doubles behind their tags.
 
 use bytes::{Buf, BufMut};
-use prost::encoding::{self, DecodeContext, WireType, double, encode_key, message};
+use prost::encoding::{self, DecodeContext, WireType, double, message};
 use prost::{DecodeError, Message};
 
-use super::messages::Centroid;
+use super::{exact_if_other, messages};
+use crate::sketch::{Centroid, Digest, Parts};
 
 /// Field numbers.
 const CENTROIDS: u32 = 1;
@@ -19,6 +20,7 @@ const SUM: u32 = 1001;
 
 /// A centroid behind its tag: length, tag of the mean, mean, tag of the weight, weight.
 const CENTROID_BYTES: usize = 19;
+const CENTROID_FOLLOWS: u8 = 0x0a;
 const LENGTH: u8 = 18;
 const MEAN_FOLLOWS: u8 = 0x09;
 const WEIGHT_FOLLOWS: u8 = 0x11;
@@ -26,11 +28,11 @@ const WEIGHT_FOLLOWS: u8 = 0x11;
 /// A digest of ours has no more centroids: memory is taken at once for so many at most.
 const MAX_RESERVED: usize = 256;
 
-/// `tdigest.MergingDigestData`
+/// `tdigest.MergingDigestData`; its centroids are borrowed where it is only written.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct TDigest {
+pub struct TDigest<C = Vec<Centroid>> {
     /// `main_centroids`, ascending.
-    pub centroids: Vec<Centroid>,
+    pub centroids: C,
     /// δ, 100 everywhere.
     pub compression: f64,
     /// The smallest sample.
@@ -43,7 +45,7 @@ pub struct TDigest {
     pub sum: Option<f64>,
 }
 
-impl TDigest {
+impl<C: AsRef<[Centroid]>> TDigest<C> {
     /// The fields that are doubles and left out when zero.
     fn doubles(&self) -> [(u32, f64); 4] {
         [
@@ -53,26 +55,44 @@ impl TDigest {
             (RECIPROCAL_SUM, self.reciprocal_sum),
         ]
     }
+
+    /// Appends the message.
+    pub fn write(&self, out: &mut impl BufMut) {
+        for &centroid in self.centroids.as_ref() {
+            if centroid.mean == 0.0 || centroid.weight == 0.0 {
+                message::encode(CENTROIDS, &messages::Centroid::from(centroid), out);
+                continue;
+            }
+            out.put_slice(&whole(centroid));
+        }
+        for (tag, value) in self.doubles() {
+            if value != 0.0 {
+                double::encode(tag, &value, out);
+            }
+        }
+        if let Some(sum) = &self.sum {
+            double::encode(SUM, sum, out);
+        }
+    }
+
+    /// How many bytes that are.
+    pub fn written_bytes(&self) -> usize {
+        let double = |value: f64| if value == 0.0 { 0 } else { 9 };
+        let centroid = |c: &Centroid| 2 + double(c.mean) + double(c.weight);
+        let centroids: usize = self.centroids.as_ref().iter().map(centroid).sum();
+        let doubles = self.doubles().into_iter().filter(|(_, value)| *value != 0.0);
+        let doubles: usize = doubles.map(|(tag, value)| double::encoded_len(tag, &value)).sum();
+        centroids + doubles + self.sum.map_or(0, |sum| double::encoded_len(SUM, &sum))
+    }
 }
 
 impl Message for TDigest {
     fn encode_raw(&self, buf: &mut impl BufMut) {
-        for centroid in &self.centroids {
-            if centroid.mean == 0.0 || centroid.weight == 0.0 {
-                message::encode(CENTROIDS, centroid, buf);
-                continue;
-            }
-            encode_key(CENTROIDS, WireType::LengthDelimited, buf);
-            buf.put_slice(&whole(*centroid));
-        }
-        for (tag, value) in self.doubles() {
-            if value != 0.0 {
-                double::encode(tag, &value, buf);
-            }
-        }
-        if let Some(sum) = &self.sum {
-            double::encode(SUM, sum, buf);
-        }
+        self.write(buf);
+    }
+
+    fn encoded_len(&self) -> usize {
+        self.written_bytes()
     }
 
     fn merge_field(
@@ -95,7 +115,10 @@ impl Message for TDigest {
                     self.centroids.push(centroid);
                     return Ok(());
                 }
-                message::merge_repeated(wire_type, &mut self.centroids, buf, ctx)
+                let mut centroid = messages::Centroid::default();
+                message::merge(wire_type, &mut centroid, buf, ctx)?;
+                self.centroids.push(centroid.into());
+                Ok(())
             }
             COMPRESSION => double::merge(wire_type, &mut self.compression, buf, ctx),
             MIN => double::merge(wire_type, &mut self.min, buf, ctx),
@@ -106,28 +129,18 @@ impl Message for TDigest {
         }
     }
 
-    fn encoded_len(&self) -> usize {
-        let double = |value: f64| if value == 0.0 { 0 } else { 9 };
-        let centroid = |c: &Centroid| 2 + double(c.mean) + double(c.weight);
-        let centroids: usize = self.centroids.iter().map(centroid).sum();
-        let doubles = self.doubles().into_iter().filter(|(_, value)| *value != 0.0);
-        let doubles: usize = doubles.map(|(tag, value)| double::encoded_len(tag, &value)).sum();
-        centroids + doubles + self.sum.map_or(0, |sum| double::encoded_len(SUM, &sum))
-    }
-
     fn clear(&mut self) {
         *self = TDigest::default();
     }
 }
 
-/// A centroid without zeros, as it is behind its tag.
-fn whole(centroid: Centroid) -> [u8; CENTROID_BYTES] {
-    let mut bytes = [0; CENTROID_BYTES];
-    bytes[0] = LENGTH;
-    bytes[1] = MEAN_FOLLOWS;
-    bytes[2..10].copy_from_slice(&centroid.mean.to_le_bytes());
-    bytes[10] = WEIGHT_FOLLOWS;
-    bytes[11..].copy_from_slice(&centroid.weight.to_le_bytes());
+/// A centroid without zeros, its tag included.
+fn whole(centroid: Centroid) -> [u8; 1 + CENTROID_BYTES] {
+    let mut bytes = [0; 1 + CENTROID_BYTES];
+    bytes[..3].copy_from_slice(&[CENTROID_FOLLOWS, LENGTH, MEAN_FOLLOWS]);
+    bytes[3..11].copy_from_slice(&centroid.mean.to_le_bytes());
+    bytes[11] = WEIGHT_FOLLOWS;
+    bytes[12..].copy_from_slice(&centroid.weight.to_le_bytes());
     bytes
 }
 
@@ -140,6 +153,27 @@ fn from_whole(bytes: &[u8; CENTROID_BYTES]) -> Option<Centroid> {
     Some(Centroid { mean, weight: f64::from_le_bytes(weight) })
 }
 
+impl<C: AsRef<[Centroid]>> From<Parts<C>> for TDigest<C> {
+    fn from(parts: Parts<C>) -> TDigest<C> {
+        let by_means: f64 = parts.centroids.as_ref().iter().map(|c| c.mean * c.weight).sum();
+        TDigest {
+            centroids: parts.centroids,
+            compression: Digest::COMPRESSION,
+            min: parts.min,
+            max: parts.max,
+            reciprocal_sum: parts.reciprocal_sum.unwrap_or(0.0),
+            sum: parts.sum.and_then(|sum| exact_if_other(sum, by_means)),
+        }
+    }
+}
+
+impl From<TDigest> for Parts {
+    fn from(digest: TDigest) -> Parts {
+        let TDigest { centroids, min, max, sum, reciprocal_sum, .. } = digest;
+        Parts { centroids, min, max, sum, reciprocal_sum: Some(reciprocal_sum) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -150,7 +184,7 @@ mod tests {
     #[derive(Clone, PartialEq, prost::Message)]
     struct ByProst {
         #[prost(message, repeated, tag = "1")]
-        centroids: Vec<Centroid>,
+        centroids: Vec<messages::Centroid>,
         #[prost(double, tag = "2")]
         compression: f64,
         #[prost(double, tag = "3")]
@@ -165,6 +199,7 @@ mod tests {
 
     fn by_prost(digest: &TDigest) -> ByProst {
         let TDigest { centroids, compression, min, max, reciprocal_sum, sum } = digest.clone();
+        let centroids = centroids.into_iter().map(messages::Centroid::from).collect();
         ByProst { centroids, compression, min, max, reciprocal_sum, sum }
     }
 

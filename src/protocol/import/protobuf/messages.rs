@@ -1,7 +1,7 @@
 //! Veneur v14's messages (`forwardrpc`, `metricpb`, `tdigest`), written out by hand.
 //!
-//! Field numbers from 1001 on are ours; v14 skips them. Texts are bytes here: Veneur sends
-//! what clients send, valid or not, and one bad name must not cost a whole body.
+//! Field numbers from 1001 on are ours; v14 skips them. A `MetricList` is nothing but its
+//! metrics in a row as field 1, and a `Metric` is read and written by [`super::metric`].
 //!
 //! ```text
 //! service Forward {
@@ -12,55 +12,21 @@
 
 use super::digest::TDigest;
 
-/// `forwardrpc.MetricList`
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct MetricList {
-    /// In no order.
-    #[prost(message, repeated, tag = "1")]
-    pub metrics: Vec<Metric>,
-}
-
-/// `metricpb.Metric`
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct Metric {
-    /// Name as the client wrote it.
-    #[prost(bytes = "vec", tag = "1")]
-    pub name: Vec<u8>,
-    /// Sorted, scope tags taken out.
-    #[prost(bytes = "vec", repeated, tag = "2")]
-    pub tags: Vec<Vec<u8>>,
-    /// `type`
-    #[prost(enumeration = "WireKind", tag = "3")]
-    pub kind: i32,
-    /// What was accumulated.
-    #[prost(oneof = "metric::Value", tags = "5, 6, 7, 8")]
-    pub value: Option<metric::Value>,
-    /// Where the series is finished.
-    #[prost(enumeration = "WireScope", tag = "9")]
-    pub scope: i32,
-    /// Ours: the histogram is a distribution.
-    #[prost(bool, tag = "1001")]
-    pub is_distribution: bool,
-}
-
-/// What belongs to [`Metric`].
-pub mod metric {
-    /// `metricpb.Metric.value`
-    #[derive(Clone, PartialEq, prost::Oneof)]
-    pub enum Value {
-        /// Of a counter.
-        #[prost(message, tag = "5")]
-        Counter(super::Counter),
-        /// Of a gauge.
-        #[prost(message, tag = "6")]
-        Gauge(super::Gauge),
-        /// Of a histogram or timer.
-        #[prost(message, tag = "7")]
-        Histogram(super::Histogram),
-        /// Of a set.
-        #[prost(message, tag = "8")]
-        Set(super::Set),
-    }
+/// `metricpb.Metric.value`
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum Value {
+    /// Of a counter.
+    #[prost(message, tag = "5")]
+    Counter(Counter),
+    /// Of a gauge.
+    #[prost(message, tag = "6")]
+    Gauge(Gauge),
+    /// Of a histogram or timer.
+    #[prost(message, tag = "7")]
+    Histogram(Histogram),
+    /// Of a set.
+    #[prost(message, tag = "8")]
+    Set(Set),
 }
 
 /// `metricpb.Type`
@@ -71,7 +37,7 @@ pub enum WireKind {
     Counter = 0,
     /// `g`
     Gauge = 1,
-    /// `h`, and `d` with [`Metric::is_distribution`]
+    /// `h`, and `d` with a field of ours: see [`super::metric`]
     Histogram = 2,
     /// `s`
     Set = 3,
@@ -127,6 +93,18 @@ pub struct Set {
     /// Ours: registers that four bits cut, three bytes each.
     #[prost(bytes = "vec", tag = "1001")]
     pub cut: Vec<u8>,
+}
+
+impl From<Centroid> for crate::sketch::Centroid {
+    fn from(Centroid { mean, weight }: Centroid) -> crate::sketch::Centroid {
+        crate::sketch::Centroid { mean, weight }
+    }
+}
+
+impl From<crate::sketch::Centroid> for Centroid {
+    fn from(centroid: crate::sketch::Centroid) -> Centroid {
+        Centroid { mean: centroid.mean, weight: centroid.weight }
+    }
 }
 
 /// `tdigest.Centroid`; its field 3, samples, is never set.
