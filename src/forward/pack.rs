@@ -27,8 +27,11 @@ mod stored;
 use super::ring::Place;
 use crate::config::settings::ForwardFormat;
 
-/// Fast: what it leaves out, a higher level would find for many times the work.
-const ZSTD_LEVEL: i32 = 1;
+/// The fastest whose bodies are smaller than those of Veneur 1.1.0 whatever the digests are.
+/// Of digests of 10, 100 and 1,000 samples, level 1 makes a fifth, two fifths and a thirtieth
+/// more bytes in four fifths of the time; level 3 makes 10, 19 and 17 % fewer for 16, 19 and
+/// 43 % more (`benches/forward.rs`).
+const ZSTD_LEVEL: i32 = 2;
 /// Field 1, length-delimited: an entry of a `MetricList`.
 const LIST_ENTRY_TAG: u8 = 0x0a;
 /// A gRPC message's flag and length.
@@ -174,8 +177,12 @@ impl Packer {
 
     /// Finishes what is on a pile.
     fn seal(&mut self, pile: usize) {
-        let Pile { pieces, plain } = std::mem::take(&mut self.piles[pile]);
+        let Pile { mut pieces, mut plain } = std::mem::take(&mut self.piles[pile]);
         self.pack_all(pile, &pieces, &plain, 0..pieces.len());
+        // The next body is about as large: it takes the same memory.
+        pieces.clear();
+        plain.clear();
+        self.piles[pile] = Pile { pieces, plain };
     }
 
     /// Makes bodies of some of the pieces, as many as it takes.
@@ -204,7 +211,7 @@ impl Packer {
         let plain = &plain[start as usize..end as usize];
         let pieces =
             pieces[range].iter().map(|piece| Piece { end: piece.end - start, ..*piece }).collect();
-        let body = match self.format {
+        let mut body = match self.format {
             ForwardFormat::Protobuf => match &mut self.zstd {
                 Some(zstd) => zstd.compress(plain)?,
                 None => return Err(io::ErrorKind::Unsupported.into()),
@@ -224,6 +231,8 @@ impl Packer {
                 zlib.finish()?
             }
         };
+        // It may wait for long, and the compressor was given room for the worst.
+        body.shrink_to_fit();
         Ok(Packed { body: body.into(), plain_bytes: plain.len(), pieces })
     }
 }
