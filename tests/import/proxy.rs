@@ -37,7 +37,7 @@ impl Proxy {
         let settings = loaded.expect("the test's settings are good").settings;
         let forward = settings.forward.expect("a proxy forwards");
         let telemetry = Telemetry::default();
-        let forwarder = Forwarder::spawn(&forward, settings.interval, telemetry.clone());
+        let forwarder = Forwarder::spawn(&forward, settings.interval, telemetry.clone(), None);
         let forwarder = forwarder.expect("it can be set up");
         let mut ring = forwarder.ring();
         ring.wait_for(|ring| !ring.members().is_empty()).await.expect("it forwards");

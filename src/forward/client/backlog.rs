@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Client, Done};
+use super::{Client, Done, Of};
 use crate::forward::outbox::{Errand, Lost, Settled};
 use crate::forward::reason::Reason;
 use crate::forward::stored::{self, Stored};
@@ -139,7 +139,8 @@ impl<T: Transport> Client<T> {
         };
         if !is_bound {
             spool.finish(id);
-            return self.start(items, move |encoder, ring| encoder.regroup(&[batch], ring));
+            return self
+                .start(Of::Batches, items, move |encoder, ring| encoder.regroup(&[batch], ring));
         }
         match self.outbox.adopt(&member, &mut batch, remembers) {
             None => self.run_errand(Errand::Post(member, batch)),
