@@ -200,7 +200,7 @@ pub(super) static ROWS: &[Row] = &[
     }),
     // HTTP server
     Row::new("http_address", |raw, read| raw.http_address = read.one()),
-    Row::new("http.config", |raw, read| raw.http_config = read.one()),
+    Row::new("http.config", |raw, read| raw.http_config = read.one()).also(&["http.enable_config"]),
     Row::new("http_quit", |raw, read| raw.http_quit = read.one()),
     // Importing
     Row::new("grpc_address", |raw, read| raw.grpc_address = read.one()),
@@ -241,7 +241,8 @@ pub(super) static ROWS: &[Row] = &[
     Row::new("consul_forward_grpc_service_name", |raw, read| {
         raw.consul_forward_grpc_service_name = read.one();
     }),
-    Row::new("consul_refresh_interval", |raw, read| raw.consul_refresh_interval = read.one()),
+    Row::new("consul_refresh_interval", |raw, read| raw.consul_refresh_interval = read.one())
+        .also(&["discovery_interval"]),
     Row::new("ignore_tags", |raw, read| raw.ignore_tags = matchers::read(read)),
     Row::new("key", |raw, read| raw.key = read.one()).also(&["datadog_api_key"]).secret(),
     Row::new("api_hostname", |raw, read| raw.api_hostname = read.one())

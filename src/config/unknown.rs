@@ -4,7 +4,7 @@
 /// would be bad advice (`ssf_address` is no misspelt `udp_address`).
 ///
 /// Source: the example.yaml and example_proxy.yaml of Veneur 2.0 to 14.2.0.
-const FOREIGN: [&str; 44] = [
+const FOREIGN: [&str; 49] = [
     "block_profile_rate",
     "consul_trace_service_name",
     "count_unique_timeseries",
@@ -13,10 +13,13 @@ const FOREIGN: [&str; 44] = [
     "datadog_span_buffer_size",
     "debug_ingested_spans",
     "diagnostics_metrics_enabled",
+    "dial_timeout",
     "falconer_address",
     "features",
     "flush_file",
+    "forward_service",
     "grpc_listen_addresses",
+    "grpc_server",
     "idle_connection_timeout",
     "indicator_span_timer_name",
     "max_idle_conns",
@@ -27,6 +30,8 @@ const FOREIGN: [&str; 44] = [
     "num_span_workers",
     "objective_span_timer_name",
     "runtime_metrics_interval",
+    "send_buffer_size",
+    "shutdown_timeout",
     "sources",
     "span_channel_capacity",
     "span_sinks",

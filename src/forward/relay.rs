@@ -105,6 +105,11 @@ impl Relay {
         }
     }
 
+    /// Who has which share, as it changes.
+    pub(super) fn ring(&self) -> watch::Receiver<Arc<Ring>> {
+        self.ring.clone()
+    }
+
     /// Waits a moment for one who `waits`; `None` if there is no point in it.
     fn wait(&self, waits: bool) -> Option<()> {
         if !waits || self.is_closing.load(Ordering::Relaxed) {

@@ -71,6 +71,13 @@ fn the_file_of_a_veneur_proxy_works_as_it_is() {
     let warnings: Vec<String> = loaded.warnings.iter().map(Problem::to_string).collect();
     assert_eq!(warnings.len(), 5, "{warnings:#?}");
     assert!(warnings.iter().all(|text| text.contains("a key of Veneur that this build")));
+    // Later ones have other names for some.
+    let later = FILE_OF_A_VENEUR_PROXY
+        .replace("consul_refresh_interval:", "discovery_interval:")
+        .replace("{config: true}", "{enable_config: true}");
+    let parsed = parse_with(&later, &[]).expect("it works");
+    assert_eq!(parsed.settings.http, settings.http);
+    assert_eq!(parsed.settings.forward.map(|forward| forward.refresh), Some(forward.refresh));
 }
 
 #[test]

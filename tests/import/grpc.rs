@@ -60,7 +60,7 @@ impl Decoder for Raw {
     }
 }
 
-async fn connect(to: SocketAddr) -> Channel {
+pub(crate) async fn connect(to: SocketAddr) -> Channel {
     let endpoint = Endpoint::from_shared(format!("http://{to}")).expect("a good address");
     endpoint.connect().await.expect("it listens")
 }

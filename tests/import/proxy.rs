@@ -6,6 +6,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 use veneur::config::machine::Machine;
 use veneur::forward::Forwarder;
 use veneur::forward::import::Import;
@@ -15,7 +17,7 @@ use veneur::telemetry::Telemetry;
 use veneur::telemetry::registry::Total;
 
 use crate::front::{Front, ledger, sum};
-use crate::grpc::{metric, send, stream};
+use crate::grpc::{connect, metric, send, stream};
 use crate::support::{DEADLINE, Node, counters, listen, post};
 
 const PROTOBUF: &str = "Content-Type: application/x-protobuf\r\n";
@@ -31,7 +33,15 @@ struct Proxy {
 }
 
 impl Proxy {
+    /// Starts it, and waits until it knows its upstream nodes.
     async fn start(yaml: &str) -> Proxy {
+        let proxy = Proxy::launch(yaml).await;
+        let mut ring = proxy.forwarder.ring();
+        ring.wait_for(|ring| !ring.members().is_empty()).await.expect("it forwards");
+        proxy
+    }
+
+    async fn launch(yaml: &str) -> Proxy {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let loaded = veneur::config::parse_proxy("test", yaml, [], true, &Machine::this());
         let settings = loaded.expect("the test's settings are good").settings;
@@ -39,8 +49,6 @@ impl Proxy {
         let telemetry = Telemetry::default();
         let forwarder = Forwarder::spawn(&forward, settings.interval, telemetry.clone(), None);
         let forwarder = forwarder.expect("it can be set up");
-        let mut ring = forwarder.ring();
-        ring.wait_for(|ring| !ring.members().is_empty()).await.expect("it forwards");
         let import = Import::new(forwarder.relay(), &settings.import, telemetry.clone());
         let (stop, stops) = watch::channel(false);
         let stopped = || {
@@ -110,6 +118,39 @@ async fn fill(proxy: &Proxy) -> f64 {
             }
         }
     }
+}
+
+/// What health checks are told, once it is `status`.
+async fn wait_for_health(proxy: &Proxy, status: &str) {
+    let mut client = HealthClient::new(connect(proxy.grpc).await);
+    let request = HealthCheckRequest { service: "forwardrpc.Forward".to_owned() };
+    let mut health = client.watch(request).await.expect("the service is known").into_inner();
+    let told = async {
+        while let Some(told) = health.message().await.expect("it is connected") {
+            if told.status().as_str_name() == status {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, told).await.expect("it is told in time");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_an_upstream_node_nothing_is_taken_and_health_checks_are_told() {
+    let lost = Proxy::launch("forward_address: dns+http://nowhere.invalid:1").await;
+    wait_for_health(&lost, "NOT_SERVING").await;
+    assert_eq!(lost.import("n").await, 503);
+    let refused = send(lost.grpc, &[], counters(&[("n", 1.0)])).await;
+    assert_eq!(refused.expect_err("there is nobody").code(), Code::Unavailable);
+    let (_metrics, call) = lost.begin_stream().await;
+    let telemetry = lost.finish().await;
+    let answer = call.await.expect("no panic").expect_err("it was not passed on");
+    assert_eq!(answer.code(), Code::Unavailable);
+    assert_eq!(ledger(&telemetry), (0, 0));
+
+    let (_, nobody) = listen().await;
+    wait_for_health(&Proxy::start(&format!("forward_address: http://{nobody}")).await, "SERVING")
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,9 +1,13 @@
 //! Where the entries of a body go: into the shards of a daemon, or on through a proxy.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
 
 use super::refusal::Refusal;
 use crate::forward::relay::Relay;
+use crate::forward::ring::Ring;
 use crate::model::UnixSeconds;
 use crate::pipeline::Importer;
 use crate::protocol::import::ImportedEntry;
@@ -70,6 +74,14 @@ impl Onward {
             }
         }
         Ok(())
+    }
+
+    /// Who has which share, as that changes, if there must be somebody to pass entries on to.
+    pub(super) fn ring(&self) -> Option<watch::Receiver<Arc<Ring>>> {
+        match self {
+            Onward::Shards(_) => None,
+            Onward::Nodes(relay) => Some(relay.ring()),
+        }
     }
 
     /// Lets nobody wait for an outbox any more: it may be full for ever. Workers go on taking.

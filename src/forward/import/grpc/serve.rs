@@ -28,6 +28,7 @@ use tower::ServiceExt;
 
 use super::reflection::{self, SERVICE};
 use super::{Import, router};
+use crate::forward::ring::Ring;
 use crate::telemetry::{Telemetry, names};
 
 /// What clients may take.
@@ -74,9 +75,10 @@ pub async fn serve<L: Listener>(
 ) {
     let (drain, draining) = watch::channel(false);
     let (pages, health) = reflection::services();
-    health.set_service_status(SERVICE, ServingStatus::Serving).await;
-    let mut closing = import.0.closing.subscribe();
-    let mut is_serving = true;
+    let (mut closing, mut ring) = (import.0.closing.subscribe(), import.0.onward.ring());
+    let mut is_serving = ring.as_ref().is_none_or(has_members);
+    let mut is_closing = false;
+    say(&health, is_serving).await;
     let router = router(import).merge(pages);
     let house = House { router, limits: limits.clone() };
     let count_closed = |reason: &str, n| {
@@ -87,9 +89,13 @@ pub async fn serve<L: Listener>(
     loop {
         tokio::select! {
             () = &mut stop => break,
-            Ok(()) = closing.changed(), if is_serving => {
-                is_serving = false;
-                say_goodbye(&health).await;
+            () = member_of(&mut ring), if !is_serving && !is_closing => {
+                is_serving = true;
+                say(&health, true).await;
+            }
+            Ok(()) = closing.changed(), if !is_closing => {
+                is_closing = true;
+                say(&health, false).await;
             }
             Some(_ended) = connections.join_next() => {}
             (stream, _peer) = listener.accept() => {
@@ -102,7 +108,7 @@ pub async fn serve<L: Listener>(
         }
     }
     drop(listener);
-    say_goodbye(&health).await;
+    say(&health, false).await;
     drain.send_replace(true);
     let ended = async { while connections.join_next().await.is_some() {} };
     if timeout(limits.drain, ended).await.is_err() {
@@ -111,10 +117,24 @@ pub async fn serve<L: Listener>(
     }
 }
 
-/// Tells whoever checks our health to go elsewhere.
-async fn say_goodbye(health: &HealthReporter) {
-    health.set_service_status("", ServingStatus::NotServing).await;
-    health.set_service_status(SERVICE, ServingStatus::NotServing).await;
+/// Tells whoever checks our health whether to come here or to go elsewhere.
+async fn say(health: &HealthReporter, is_serving: bool) {
+    let status = if is_serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+    health.set_service_status("", status).await;
+    health.set_service_status(SERVICE, status).await;
+}
+
+fn has_members(ring: &watch::Receiver<Arc<Ring>>) -> bool {
+    !ring.borrow().members().is_empty()
+}
+
+/// Waits for the first upstream node of a proxy.
+async fn member_of(ring: &mut Option<watch::Receiver<Arc<Ring>>>) {
+    let Some(ring) = ring else { return std::future::pending().await };
+    if ring.wait_for(|ring| !ring.members().is_empty()).await.is_err() {
+        // Nobody will say any more.
+        std::future::pending().await
+    }
 }
 
 /// What all connections share.
