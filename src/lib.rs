@@ -15,7 +15,8 @@
 //!
 //! Around it: [`config`] turns YAML and environment into settings, [`http`] answers health
 //! checks, [`telemetry`] counts what we do ourselves, [`net`] is what sinks and forwarding need
-//! of HTTP, [`spool`] keeps what they could not deliver, [`server`] builds and runs it all, and [`cli`] holds the subcommands. [`model`] has
+//! of HTTP, [`spool`] keeps what they could not deliver, [`server`] builds and runs it all, as a
+//! daemon or as a proxy that passes imports on, and [`cli`] holds the subcommands. [`model`] has
 //! the words they share.
 //!
 //! A module uses only modules of lower rows; `tests/layering.rs` has the rows and checks it.

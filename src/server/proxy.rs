@@ -28,7 +28,7 @@ use crate::http;
 use crate::ingest::Inherited;
 use crate::model::Phase;
 use crate::telemetry::Telemetry;
-use crate::telemetry::logging::Logs;
+use crate::telemetry::logging::{AT_THE_END, Logs};
 
 /// Everything running.
 pub(super) struct Proxy {
@@ -84,7 +84,7 @@ impl Proxy {
     pub(super) async fn supervise(mut self, mut steering: Steering) {
         let mut reports = interval(self.settings.interval.length());
         reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut ring = self.ring.clone();
+        let (mut ring, mut lives) = (self.ring.clone(), self.ring.clone());
         let why = loop {
             let is_starting = *self.phase.borrow() == Phase::Starting;
             tokio::select! {
@@ -92,9 +92,13 @@ impl Proxy {
                     Order::End(why) => break why,
                     Order::Use(loaded) => self.apply(*loaded),
                 },
-                // An error would mean that forwarding has failed, which is reported.
                 Ok(_) = ring.wait_for(|ring| !ring.members().is_empty()), if is_starting => {
                     self.say_ready();
+                }
+                () = ended(&mut lives) => {
+                    error!("the task that forwards has ended: aborting");
+                    self.logs.flush(AT_THE_END);
+                    std::process::abort();
                 }
                 _ = reports.tick() => {
                     if is_starting {
@@ -158,6 +162,12 @@ impl Proxy {
         phase.send_replace(Phase::Stopped);
         doors.close().await;
     }
+}
+
+/// Waits until the task that forwards has ended, which it does only by a panic as long as there
+/// is somebody to pass entries on: a proxy that forwards nothing is worse than a restart.
+async fn ended(ring: &mut watch::Receiver<Arc<Ring>>) {
+    while ring.changed().await.is_ok() {}
 }
 
 /// Says what there is to say about ourselves.
