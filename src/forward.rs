@@ -12,6 +12,7 @@
 //! its answer means ([`outbox`]). Every entry is delivered or counted as dropped for a reason,
 //! and none is merged twice by importers that remember batches ([`identity`], [`seen`]).
 
+pub mod backlog;
 mod books;
 mod client;
 mod discovery;
@@ -27,7 +28,7 @@ pub mod reason;
 pub mod relay;
 pub mod ring;
 pub mod seen;
-mod stored;
+pub mod stored;
 mod transport;
 
 use std::sync::Arc;

@@ -79,6 +79,8 @@ struct State {
     queue: Queue,
     /// Claims that wait for the disk.
     claims: HashMap<RecordId, oneshot::Sender<Option<Claimed>>>,
+    /// Withdrawals that do.
+    withdrawals: HashMap<RecordId, oneshot::Sender<()>>,
     disk_bytes: u64,
     is_closing: bool,
     /// Dropped when the thread has done all it can.
@@ -110,6 +112,7 @@ impl Spool {
             state: Mutex::new(State {
                 queue: Queue::new(limits),
                 claims: HashMap::new(),
+                withdrawals: HashMap::new(),
                 disk_bytes: 0,
                 is_closing: false,
                 writing: None,
@@ -179,6 +182,22 @@ impl Spool {
         self.0.work.notify_one();
         // If the disk takes longer, what it reads goes back to where it was.
         timeout(READ_WITHIN, read).await.ok()?.ok().flatten()
+    }
+
+    /// Takes a claimed record out, which is to become other records: returns when no crash can
+    /// bring it back. `false` if that cannot be had: then it waits as before.
+    pub async fn withdraw(&self, id: RecordId) -> bool {
+        let withdrawal = {
+            let mut state = self.0.lock();
+            if state.queue.withdraw(id) {
+                return true;
+            }
+            let (sender, receiver) = oneshot::channel();
+            state.withdrawals.insert(id, sender);
+            receiver
+        };
+        self.0.work.notify_one();
+        withdrawal.await.is_ok()
     }
 
     /// A claimed record is to be sent again, later; behind the others, if it is the only one that
@@ -283,18 +302,26 @@ impl Shared {
         }
     }
 
-    /// Gives a claim what it waited for.
+    /// Gives a claim or a withdrawal what it waited for.
     fn answer(state: &mut State, event: Event) {
-        let (id, claimed) = match event {
-            Event::Loaded(claimed) => (claimed.id, Some(claimed)),
-            Event::NotLoaded(id) => (id, None),
-        };
-        let Some(claim) = state.claims.remove(&id) else { return };
-        if claim.send(claimed.clone()).is_err()
-            && let Some(Claimed { id, is_unsure, .. }) = claimed
-        {
-            // Nobody waits any more.
-            state.queue.release(id, is_unsure, false);
+        match event {
+            Event::Loaded(claimed) => {
+                let Claimed { id, is_unsure, .. } = claimed;
+                let claim = state.claims.remove(&id);
+                if claim.is_some_and(|claim| claim.send(Some(claimed)).is_err()) {
+                    // Nobody waits any more.
+                    state.queue.release(id, is_unsure, false);
+                }
+            }
+            // Whoever waits learns that nobody will answer.
+            Event::Nothing(id) => {
+                state.claims.remove(&id);
+                state.withdrawals.remove(&id);
+            }
+            Event::Withdrawn(id) => {
+                // Who waits has the record itself.
+                let _ = state.withdrawals.remove(&id).map(|sender| sender.send(()));
+            }
         }
     }
 }

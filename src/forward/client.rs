@@ -14,6 +14,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Offer;
+use super::backlog::{Backlog, Brought, Wish};
 use super::books::Books;
 use super::encode::{Encoded, Encoder};
 use super::outbox::{Batch, Ending, Errand, Origin, Outbox, Settled};
@@ -27,7 +28,12 @@ use crate::spool::Spool;
 
 mod backlog;
 
-use backlog::{Backlog, Claim};
+use backlog::Depot;
+
+/// At the end, a disk that does not take everything is waited for so long.
+const DISK_WITHIN: Duration = Duration::from_secs(5);
+/// And looked at so often.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What the task needs.
 pub(super) struct Client<T: Transport> {
@@ -39,7 +45,7 @@ pub(super) struct Client<T: Transport> {
     /// When to look anew who the members are; `None` while that is being done.
     resolve_at: Option<Instant>,
     /// Where waits what was not taken in time.
-    backlog: Option<Backlog>,
+    depot: Option<Depot>,
     books: Books,
     work: JoinSet<Done<T::Peer>>,
     /// Of them, how many make bodies.
@@ -78,7 +84,8 @@ enum Done<P> {
     Encoded { of: Of, encoded: Option<Encoded>, entries: u64, took: Duration },
     Posted { member: Arc<str>, batch: Batch, answer: Answer, started: Instant },
     Probed { member: Arc<str>, is_there: bool, started: Instant },
-    Claimed(Claim),
+    Claimed(Wish, Brought),
+    Withdrawn(Arc<str>, Option<Batch>),
 }
 
 impl<T: Transport> Client<T> {
@@ -90,6 +97,7 @@ impl<T: Transport> Client<T> {
         spool: Option<Spool>,
         books: Books,
     ) -> Client<T> {
+        let format = encoder.format;
         Client {
             transport: Arc::new(transport),
             encoder,
@@ -98,7 +106,7 @@ impl<T: Transport> Client<T> {
             peers: HashMap::new(),
             times,
             resolve_at: None,
-            backlog: spool.map(Backlog::new),
+            depot: spool.map(|spool| Depot { spool, backlog: Backlog::new(format) }),
             books,
             work: JoinSet::new(),
             encoding: 0,
@@ -119,7 +127,7 @@ impl<T: Transport> Client<T> {
         self.resolve();
         let mut drain_by = None;
         loop {
-            let changed = self.backlog.as_ref().map(|backlog| backlog.spool.clone());
+            let changed = self.depot.as_ref().map(|depot| depot.spool.clone());
             let changed = changed.as_ref().map(Spool::changed);
             let event = self.dispatch(drain_by.is_some());
             if drain_by.is_some() && self.outbox.is_empty() && self.encoding == 0 {
@@ -291,7 +299,8 @@ impl<T: Transport> Client<T> {
                 self.books.answered(&member, &answer.outcome, started.elapsed());
                 self.settle(&member, batch, &answer, ending(started));
             }
-            Ok(Done::Claimed(claim)) => self.take_claimed(claim),
+            Ok(Done::Claimed(wish, brought)) => self.take_claimed(wish, brought),
+            Ok(Done::Withdrawn(member, batch)) => self.take_withdrawn(member, batch),
             Ok(Done::Probed { member, is_there, started }) => {
                 self.books.probed(&member, is_there);
                 self.outbox.probed(&member, is_there, ending(started));
@@ -316,7 +325,7 @@ impl<T: Transport> Client<T> {
         let verdict = verdict(&answer.outcome);
         let spooled = batch.spooled();
         let settled = self.outbox.settle(member, batch, verdict, answer.remembers, ending);
-        self.settle_spooled(spooled, &settled);
+        let Some(settled) = self.settle_spooled(spooled, member, settled) else { return };
         match settled {
             Settled::Taken => self.books.delivered(member, entries),
             Settled::Waits | Settled::Returned { .. } => {}
@@ -332,13 +341,29 @@ impl<T: Transport> Client<T> {
     async fn give_up(mut self) {
         self.stop.send_replace(true);
         // Probes and names are of no use any more, but the rest is accounted for.
-        while !self.outbox.is_empty() || self.encoding > 0 || self.is_claiming() {
+        let by = Instant::now() + DISK_WITHIN;
+        loop {
+            let changed = self.depot.as_ref().map(|depot| depot.spool.clone());
+            let changed = changed.as_ref().map(Spool::changed);
             self.spool_all();
-            let lost = self.outbox.give_up();
-            self.books.lost(&lost);
-            match self.work.join_next().await {
-                Some(done) => self.take_in(done),
-                None => break,
+            let has_time = Instant::now() < by;
+            if !has_time || self.depot.is_none() {
+                let lost = self.outbox.give_up();
+                self.books.lost(&lost);
+            }
+            let is_done = self.outbox.is_empty() && self.encoding == 0;
+            if is_done && !(has_time && self.is_claiming()) {
+                break;
+            }
+            tokio::select! {
+                done = self.work.join_next() => match done {
+                    Some(done) => self.take_in(done),
+                    // Only the disk is waited for.
+                    None if self.depot.is_none() || !has_time => break,
+                    None => sleep_until(by.min(Instant::now() + LOOK)).await,
+                },
+                () = of(changed) => {}
+                () = sleep_until(by), if has_time => {}
             }
         }
         self.close_backlog().await;

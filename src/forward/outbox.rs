@@ -379,14 +379,14 @@ impl Outbox {
         &mut self,
         now: Instant,
         is_end: bool,
-        has_room: impl Fn(usize) -> bool,
+        mut has_room: impl FnMut(usize) -> bool,
     ) -> Vec<(Arc<str>, Batch, bool)> {
         let Some(after) = self.limits.spool_after else { return Vec::new() };
         let is_due = |batch: &Batch| batch.attempts > 0 || batch.origin.since + after <= now;
         let mut due = Vec::new();
         for (name, member) in &mut self.members {
             let is_one =
-                |batch: &Batch| is_end || (is_due(batch) && has_room(batch.packed.memory_bytes()));
+                |batch: &Batch| (is_end || is_due(batch)) && has_room(batch.packed.memory_bytes());
             let batches = member.take_where(is_one).into_iter();
             due.extend(batches.map(|batch| (Arc::clone(name), batch, member.remembers)));
         }
@@ -589,7 +589,7 @@ impl Batch {
 
 impl Member {
     /// Takes out what waits and is such a batch, oldest first among those tried as often.
-    fn take_where(&mut self, is_one: impl Fn(&Batch) -> bool) -> Vec<Batch> {
+    fn take_where(&mut self, mut is_one: impl FnMut(&Batch) -> bool) -> Vec<Batch> {
         let all = self.waiting.iter();
         let keys: Vec<_> = all.filter(|(_, batch)| is_one(batch)).map(|(key, _)| *key).collect();
         keys.iter().filter_map(|key| self.waiting.remove(key)).collect()

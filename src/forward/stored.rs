@@ -7,6 +7,9 @@
 //! Numbers are little-endian. The record's kind is the format its body is in; tokens and
 //! addresses are not stored.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use bytes::{Buf, Bytes};
 
 use super::identity::BatchId;
@@ -14,7 +17,7 @@ use super::outbox::{Batch, Origin};
 use super::pack::Packed;
 use crate::config::settings::ForwardFormat;
 use crate::model::UnixSeconds;
-use crate::spool::{Claimed, Record, Spool};
+use crate::spool::{Claimed, Record};
 
 const HEAD_BYTES: usize = 37;
 /// The member has shown that it remembers batches.
@@ -22,22 +25,23 @@ const REMEMBERS: u8 = 1;
 
 /// A batch that was read again.
 #[derive(Debug)]
-pub(super) struct Stored {
-    pub(super) batch: Batch,
+pub struct Stored {
+    /// The batch.
+    pub batch: Batch,
     /// Whether its member has shown that it remembers batches.
-    pub(super) remembers: bool,
+    pub remembers: bool,
 }
 
-/// What is put on disk of a batch for this member.
-pub(super) fn record_of(
-    member: &std::sync::Arc<str>,
+/// What is put on disk of a batch for this member, which waits since `since_ms`.
+pub fn record_of(
+    member: &Arc<str>,
     batch: &Batch,
     remembers: bool,
     format: ForwardFormat,
-    spool: &Spool,
+    since_ms: u64,
 ) -> Record {
     let BatchId { instance, epoch, sequence } = batch.id;
-    let Origin { interval_end, since, halvings } = batch.origin;
+    let Origin { interval_end, since: _, halvings } = batch.origin;
     let mut body = Vec::with_capacity(HEAD_BYTES + batch.packed.stored_bytes());
     for number in [instance, epoch, sequence] {
         body.extend_from_slice(&number.to_le_bytes());
@@ -48,17 +52,16 @@ pub(super) fn record_of(
     batch.packed.store(&mut body);
     Record {
         kind: kind_of(format),
-        lane: member.clone(),
+        lane: Arc::clone(member),
         items: batch.packed.entries(),
-        since_ms: spool.ms_at(since),
+        since_ms,
         body: body.into(),
     }
 }
 
-/// The batch of a record. `None` if it is in another format, or none of ours.
-pub(super) fn batch_of(claimed: Claimed, format: ForwardFormat, spool: &Spool) -> Option<Stored> {
+/// The batch of a record, which waits since then. `None` if it is in another format, or none of ours.
+pub fn batch_of(claimed: Claimed, format: ForwardFormat, since: Instant) -> Option<Stored> {
     let Claimed { id, record, is_unsure } = claimed;
-    let since = spool.instant_at(record.since_ms);
     let mut body: Bytes = record.body;
     if record.kind != kind_of(format) || body.len() < HEAD_BYTES {
         return None;

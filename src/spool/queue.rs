@@ -7,7 +7,7 @@
 //! disk that is full, broken or slow leaves them in memory, where there is less room.
 //!
 //! A consumer claims the oldest record of a lane, and says what became of it. A claimed record
-//! is neither dropped nor moved. One whose double delivery the receiver may notice only at one
+//! is neither dropped nor written. One whose double delivery the receiver may notice only at one
 //! place is bound before it is sent: the disk says that it may have been taken, so that it is
 //! never sent elsewhere after a crash.
 //!
@@ -136,6 +136,8 @@ pub enum Work {
         /// Whether it is to be bound.
         bind: bool,
     },
+    /// The record leaves for good: write that down so that it lasts.
+    Withdraw(RecordId, Location),
     /// Write records.
     Write(Vec<(RecordId, Record, State)>),
 }
@@ -149,8 +151,11 @@ pub enum Done {
     Read(RecordId, Bytes),
     /// [`Work::Read`] did not: the record is lost.
     Unreadable(RecordId),
-    /// [`Work::Read`] could not write down that it is bound: it is not sent now.
-    NotBound(RecordId),
+    /// [`Work::Read`] or [`Work::Withdraw`] could not write down what must last: nothing is done
+    /// with the record now.
+    NotMarked(RecordId),
+    /// [`Work::Withdraw`] went well.
+    Withdrawn(RecordId),
     /// [`Work::Write`] went well.
     Written(Vec<(RecordId, Location)>),
     /// [`Work::Write`] found no room within the bounds.
@@ -159,13 +164,15 @@ pub enum Done {
     Failed(Vec<RecordId>),
 }
 
-/// What a claim that had to wait gets.
+/// What a claim or withdrawal that had to wait gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The record.
     Loaded(Claimed),
-    /// Nothing after all.
-    NotLoaded(RecordId),
+    /// Nothing after all: the record is where it was, unclaimed, or lost.
+    Nothing(RecordId),
+    /// The record has left.
+    Withdrawn(RecordId),
 }
 
 /// What is there at present.
@@ -275,7 +282,7 @@ impl Queue {
         }
     }
 
-    /// Whether a record of so many bytes could be put in without another being dropped.
+    /// Whether records of so many bytes could be put in without others being dropped.
     pub fn has_room(&self, bytes: usize) -> bool {
         self.memory_bytes + bytes + RECORD_BYTES <= self.limits.memory_bytes
     }
@@ -331,6 +338,21 @@ impl Queue {
     /// Says that a claimed record is delivered, or will never be.
     pub fn finish(&mut self, id: RecordId) {
         self.remove(id);
+    }
+
+    /// Takes a claimed record out, which is to become other records: no crash may bring it back
+    /// then. `true` if that is done; else it comes as [`Event`].
+    pub fn withdraw(&mut self, id: RecordId) -> bool {
+        match self.entries.get(&id).map(|entry| &entry.place) {
+            Some(Place::Disk(location)) => {
+                self.reads.push_back(Work::Withdraw(id, *location));
+                false
+            }
+            Some(Place::Memory(_) | Place::Writing(_)) | None => {
+                self.remove(id);
+                true
+            }
+        }
     }
 
     /// Drops what has waited for too long.
@@ -400,12 +422,16 @@ impl Queue {
             }
             Done::Unreadable(id) => {
                 self.lose(id, Cause::Unreadable);
-                Some(Event::NotLoaded(id))
+                Some(Event::Nothing(id))
             }
-            Done::NotBound(id) => {
+            Done::Withdrawn(id) => {
+                self.remove(id);
+                Some(Event::Withdrawn(id))
+            }
+            Done::NotMarked(id) => {
                 let is_unsure = self.entries.get(&id).is_some_and(|entry| entry.is_unsure);
                 self.release(id, is_unsure, false);
-                Some(Event::NotLoaded(id))
+                Some(Event::Nothing(id))
             }
             Done::Written(written) => {
                 for (id, location) in written {

@@ -155,7 +155,7 @@ pub fn carry_out<D: Disk>(store: &mut Store<D>, work: Work) -> (Done, Option<Tro
         Work::Mark(location, state) => noted(store.mark(location, state, false).map(|()| false)),
         Work::Read { id, location, bind } => {
             if bind && let Err(error) = store.mark(location, State::Unsure, true) {
-                return (Done::NotBound(id), Some(Trouble::Io(error)));
+                return (Done::NotMarked(id), Some(Trouble::Io(error)));
             }
             match store.read(location) {
                 Ok(record) => (Done::Read(id, record.body), None),
@@ -163,6 +163,10 @@ pub fn carry_out<D: Disk>(store: &mut Store<D>, work: Work) -> (Done, Option<Tro
                 Err(Unreadable::Io(error)) => (Done::Unreadable(id), Some(Trouble::Io(error))),
             }
         }
+        Work::Withdraw(id, location) => match store.mark(location, State::Done, true) {
+            Ok(()) => (Done::Withdrawn(id), None),
+            Err(error) => (Done::NotMarked(id), Some(Trouble::Io(error))),
+        },
         Work::Write(records) => {
             let (ids, records): (Vec<_>, Vec<_>) =
                 records.into_iter().map(|(id, record, state)| (id, (record, state))).unzip();

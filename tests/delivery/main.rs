@@ -2,5 +2,7 @@
 //! with it.
 
 mod random;
+mod shelf;
+mod simulation;
 mod store;
 mod virtual_disk;

@@ -175,9 +175,9 @@ impl Disk for VirtualDisk {
     }
 
     fn truncate(&mut self, name: &str, length: u64) -> io::Result<()> {
-        let mut state = self.lock();
-        state.fails()?;
-        state.file(name)?.bytes.truncate(length as usize);
+        // A disk that does not take writes may well take this, which needs no room. One that
+        // takes neither may have what was not taken back after a crash.
+        self.lock().file(name)?.bytes.truncate(length as usize);
         Ok(())
     }
 

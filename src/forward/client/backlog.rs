@@ -1,10 +1,4 @@
-//! What was not taken in time, on its way to disk and back.
-//!
-//! A batch that has failed, or waits for more than an interval, goes to the spool with its
-//! identity; from there each member gets one at a time, oldest first, while fresh ones go
-//! beside it. What surely was not taken by a member that has lost its share is parted among the
-//! others, when they have nothing fresh to take; it is given up on disk first, since being
-//! counted twice is worse than being lost with the process.
+//! Doing what [`crate::forward::backlog`] says: claims wait for the disk, so they are tasks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,40 +6,21 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Client, Done, Of};
-use crate::forward::outbox::{Errand, Lost, Settled};
+use crate::forward::backlog::{Backlog, Brought, Step, Wish};
+use crate::forward::outbox::{Batch, Errand, Lost, Settled};
 use crate::forward::reason::Reason;
-use crate::forward::stored::{self, Stored};
 use crate::forward::transport::Transport;
-use crate::spool::{self, Claimed, RecordId, Spool, Which};
+use crate::spool::{self, RecordId, Spool, Which};
 
 /// What was lost is looked for so often when nothing else happens.
 const LOOK: Duration = Duration::from_secs(1);
 /// To write what is left to disk there is at least so long.
 const WRITE_WITHIN: Duration = Duration::from_secs(5);
 
-pub(super) struct Backlog {
+/// The spool, and what is decided about it.
+pub(super) struct Depot {
     pub(super) spool: Spool,
-    /// Whether a batch is being claimed to be parted among other members.
-    is_moving: bool,
-    /// Claims under way.
-    claims: usize,
-}
-
-impl Backlog {
-    pub(super) fn new(spool: Spool) -> Backlog {
-        Backlog { spool, is_moving: false, claims: 0 }
-    }
-}
-
-/// What a claim brought.
-pub(super) struct Claim {
-    member: Arc<str>,
-    claimed: Option<Claimed>,
-    /// Whether the member's place for it is taken.
-    has_place: bool,
-    /// Whether it is bound to its member, or to be moved.
-    is_bound: bool,
-    is_move: bool,
+    pub(super) backlog: Backlog,
 }
 
 impl<T: Transport> Client<T> {
@@ -55,19 +30,13 @@ impl<T: Transport> Client<T> {
         now: std::time::Instant,
         is_draining: bool,
     ) -> Option<Instant> {
-        let spool = self.backlog.as_ref()?.spool.clone();
-        let lost = spool.take_lost();
-        self.lose_spooled(lost);
-        for (member, batch, remembers) in
-            self.outbox.take_due(now, false, |bytes| spool.has_room(bytes))
-        {
-            let format = self.encoder.format;
-            let record = stored::record_of(&member, &batch, remembers, format, &spool);
-            spool.put(record, batch.is_unsure());
-        }
+        let depot = self.depot.as_mut()?;
+        let spool = depot.spool.clone();
+        depot.backlog.put_due(&mut self.outbox, &spool, now, false);
+        self.lose_spooled(spool.take_lost());
         let lanes = spool.lanes();
         self.outbox.note_backlog(&lanes);
-        if is_draining || self.outbox.ring().members().is_empty() {
+        if is_draining {
             return None;
         }
         let mut look = (!spool.is_empty()).then(|| Instant::now() + LOOK);
@@ -80,110 +49,80 @@ impl<T: Transport> Client<T> {
     }
 
     fn claim(&mut self, member: &Arc<str>, spool: &Spool, now: std::time::Instant) {
-        let may_move = !self.outbox.has_share(member)
-            && self.encoding == 0
-            && !self.outbox.has_waiting()
-            && self.backlog.as_ref().is_some_and(|backlog| !backlog.is_moving);
-        // Without an address it would fail at once, again and again.
-        let has_place = self.peers.contains_key(member) && self.outbox.take_place(member, now);
-        if !may_move && !has_place {
-            return;
-        }
-        if let Some(backlog) = &mut self.backlog {
-            backlog.is_moving |= may_move;
-            backlog.claims += 1;
-        }
-        let (member, spool) = (Arc::clone(member), spool.clone());
+        let (has_address, may_part) = (self.peers.contains_key(member), self.encoding == 0);
+        let Some(depot) = &mut self.depot else { return };
+        let wish = depot.backlog.wish(&mut self.outbox, member, now, has_address, may_part);
+        let Some(wish) = wish else { return };
+        let spool = spool.clone();
         self.work.spawn(async move {
-            let mut claim =
-                Claim { member, claimed: None, has_place, is_bound: false, is_move: may_move };
-            if may_move {
-                claim.claimed = spool.claim(&claim.member, Which::Sure).await;
-            }
-            if claim.claimed.is_none() && has_place {
-                claim.is_bound = true;
-                claim.claimed = spool.claim(&claim.member, Which::Bound).await;
-            }
-            Done::Claimed(claim)
+            let brought = bring(&spool, &wish).await;
+            Done::Claimed(wish, brought)
         });
     }
 
-    pub(super) fn take_claimed(&mut self, claim: Claim) {
-        let Claim { member, claimed, has_place, is_bound, is_move } = claim;
-        let Some(backlog) = &mut self.backlog else { return };
-        backlog.is_moving &= !is_move;
-        backlog.claims -= 1;
-        let spool = backlog.spool.clone();
-        let sends = is_bound && claimed.is_some();
-        if has_place && !sends {
-            self.outbox.yield_place(&member);
-        }
-        let Some(claimed) = claimed else { return };
-        let (id, was_unsure) = (claimed.id, claimed.is_unsure);
-        if *self.stop.borrow() || (!is_bound && self.outbox.has_share(&member)) {
-            if sends {
-                self.outbox.yield_place(&member);
+    pub(super) fn take_claimed(&mut self, wish: Wish, brought: Brought) {
+        let Some(Depot { spool, backlog }) = &mut self.depot else { return };
+        match backlog.take_in(&mut self.outbox, spool, wish, brought) {
+            Step::Nothing => {}
+            Step::Send(member, batch) => self.run_errand(Errand::Post(member, batch)),
+            Step::Part(batch) => {
+                let entries = batch.packed.entries();
+                self.start(Of::Batches, entries, move |encoder, ring| {
+                    encoder.regroup(&[batch], ring)
+                });
             }
-            return spool.release(id, was_unsure, false);
+            Step::Lose(lost) => self.books.lost(&[lost]),
         }
-        let (items, bytes) = (claimed.record.items, claimed.record.body.len() as u64);
-        let stored = stored::batch_of(claimed, self.encoder.format, &spool);
-        let Some(Stored { mut batch, remembers }) = stored else {
-            // It was written for an upstream of another kind.
-            if sends {
-                self.outbox.yield_place(&member);
-            }
-            spool.finish(id);
-            let reason = Reason::Unsupported;
-            return self.books.lost(&[Lost { member, reason, entries: items, bytes }]);
+    }
+
+    /// Says on disk what became of a batch from there. Gives back what is to be done with it
+    /// now.
+    pub(super) fn settle_spooled(
+        &mut self,
+        id: Option<RecordId>,
+        member: &Arc<str>,
+        settled: Settled,
+    ) -> Option<Settled> {
+        let Some((Depot { spool, backlog }, id)) = self.depot.as_mut().zip(id) else {
+            return Some(settled);
         };
-        if !is_bound {
-            spool.finish(id);
-            return self
-                .start(Of::Batches, items, move |encoder, ring| encoder.regroup(&[batch], ring));
-        }
-        match self.outbox.adopt(&member, &mut batch, remembers) {
-            None => self.run_errand(Errand::Post(member, batch)),
-            Some(lost) => {
-                spool.finish(id);
-                self.books.lost(&[lost]);
+        match (backlog.settled(spool, id, &settled), settled) {
+            (true, Settled::TooLarge(batch)) => {
+                let (spool, member) = (spool.clone(), Arc::clone(member));
+                self.work.spawn(async move {
+                    let batch = spool.withdraw(id).await.then_some(batch);
+                    Done::Withdrawn(member, batch)
+                });
+                None
             }
+            (_, settled) => Some(settled),
         }
     }
 
-    /// Whether a claim is under way.
+    pub(super) fn take_withdrawn(&mut self, member: Arc<str>, batch: Option<Batch>) {
+        self.depot.iter_mut().for_each(|depot| depot.backlog.withdrawn());
+        if let Some(batch) = batch {
+            let entries = batch.packed.entries();
+            self.start(Of::Batches, entries, move |encoder, _| encoder.halve(&member, &batch));
+        }
+    }
+
+    /// Whether the disk is waited for.
     pub(super) fn is_claiming(&self) -> bool {
-        self.backlog.as_ref().is_some_and(|backlog| backlog.claims > 0)
-    }
-
-    /// Says on disk what became of a batch from there.
-    pub(super) fn settle_spooled(&self, id: Option<RecordId>, settled: &Settled) {
-        let Some((backlog, id)) = self.backlog.as_ref().zip(id) else { return };
-        match *settled {
-            Settled::Returned { is_unsure, fails_alone } => {
-                backlog.spool.release(id, is_unsure, fails_alone);
-            }
-            Settled::Taken | Settled::Waits | Settled::Lost(_) | Settled::TooLarge(_) => {
-                backlog.spool.finish(id);
-            }
-        }
+        self.depot.as_ref().is_some_and(|depot| depot.backlog.is_busy())
     }
 
     /// Puts everything that waits on disk.
     pub(super) fn spool_all(&mut self) {
-        let Some(backlog) = &self.backlog else { return };
-        let now = Instant::now().into_std();
-        for (member, batch, remembers) in self.outbox.take_due(now, true, |_| true) {
-            let format = self.encoder.format;
-            let record = stored::record_of(&member, &batch, remembers, format, &backlog.spool);
-            backlog.spool.put(record, batch.is_unsure());
+        if let Some(Depot { spool, backlog }) = &self.depot {
+            backlog.put_due(&mut self.outbox, spool, Instant::now().into_std(), true);
         }
     }
 
     /// The end: what is not on disk by then is lost.
     pub(super) async fn close_backlog(&mut self) {
-        let Some(backlog) = &self.backlog else { return };
-        let lost = backlog.spool.close(self.times.drain.max(WRITE_WITHIN)).await;
+        let Some(depot) = &self.depot else { return };
+        let lost = depot.spool.close(self.times.drain.max(WRITE_WITHIN)).await;
         self.lose_spooled(lost);
     }
 
@@ -193,4 +132,20 @@ impl<T: Transport> Client<T> {
             self.books.lost(&[Lost { member: lane, reason, entries: items, bytes }]);
         }
     }
+}
+
+/// Gets what a wish is about.
+async fn bring(spool: &Spool, wish: &Wish) -> Brought {
+    if wish.may_move
+        && let Some(claimed) = spool.claim(&wish.member, Which::Sure).await
+        && spool.withdraw(claimed.id).await
+    {
+        return Brought::Withdrawn(claimed);
+    }
+    if wish.may_send
+        && let Some(claimed) = spool.claim(&wish.member, Which::Bound).await
+    {
+        return Brought::Bound(claimed);
+    }
+    Brought::Nothing
 }
