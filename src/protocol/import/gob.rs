@@ -46,8 +46,9 @@ pub enum GobError {
 /// # Errors
 /// The first rule the stream breaks.
 pub fn read_digest(stream: &[u8]) -> Result<Parts, GobError> {
-    let mut stream = Stream::new(stream);
-    let centroids = stream.centroids()?;
+    let (usual, rest) = usual_centroids(stream).unzip();
+    let mut stream = Stream::new(rest.unwrap_or(stream));
+    let centroids = usual.map_or_else(|| stream.centroids(), Ok)?;
     let _compression = stream.float()?;
     let (min, max) = (stream.float()?, stream.float()?);
     let reciprocal_sum = if stream.is_at_end() { None } else { Some(stream.float()?) };
@@ -80,6 +81,32 @@ const CENTROID_TYPES: &[u8] = b"\
 /// Type 67 as an integer, and the zero that goes before a value that is no struct.
 const CENTROIDS_FOLLOW: &[u8] = b"\xff\x86\x00";
 const FLOAT_FOLLOWS: &[u8] = b"\x08\x00";
+
+/// The centroids of a stream as every Veneur writes it, and what is behind them: definitions
+/// that are always the same need not be read. `None` where anything is otherwise.
+fn usual_centroids(stream: &[u8]) -> Option<(Vec<Centroid>, &[u8])> {
+    let mut rest = Input(stream.strip_prefix(CENTROID_TYPES)?);
+    let length = rest.length().ok()?;
+    let mut list = Input(rest.take(length).ok()?.strip_prefix(CENTROIDS_FOLLOW)?);
+    let count = list.length().ok().filter(|count| *count <= Digest::MAX_PARTS_CENTROIDS)?;
+    let mut centroids = Vec::with_capacity(count);
+    for _ in 0..count {
+        // The distance to the first field that is there: a mean of zero is not.
+        let mean = match list.uint().ok()? {
+            1 => {
+                let mean = list.float().ok()?;
+                list.uint().ok().filter(|distance| *distance == 1)?;
+                mean
+            }
+            2 => 0.0,
+            _ => return None,
+        };
+        centroids.push(Centroid { mean, weight: list.float().ok()? });
+        list.uint().ok().filter(|distance| *distance == 0)?;
+    }
+    list.finish().ok()?;
+    Some((centroids, rest.0))
+}
 
 /// Writes a digest as Veneur v14 does; v1.1.0 does not look at the fifth value.
 pub fn write_digest(parts: &Parts) -> Vec<u8> {
@@ -243,5 +270,54 @@ impl<'a> Stream<'a> {
         }
         message.finish()?;
         Ok(centroids)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parts() -> impl Strategy<Value = Parts> {
+        let mean = prop_oneof![Just(0.0), Just(1.0), -1e9..1e9f64];
+        let weight = prop_oneof![Just(0.0), Just(1.0), 0.0..1e9f64];
+        let centroid = (mean, weight).prop_map(|(mean, weight)| Centroid { mean, weight });
+        let centroids = proptest::collection::vec(centroid, 0..20);
+        centroids.prop_map(|centroids| Parts { centroids, ..Parts::default() })
+    }
+
+    proptest! {
+        /// Streams as Veneur writes them are read in one go, and that reads what reading by
+        /// their types reads.
+        #[test]
+        fn the_usual_stream_is_read_as_its_types_say(parts in parts()) {
+            let bytes = write_digest(&parts);
+            let (usual, rest) = usual_centroids(&bytes).expect("it is a usual one");
+            let mut stream = Stream::new(&bytes);
+            prop_assert_eq!(usual, stream.centroids()?);
+            prop_assert_eq!(rest, stream.rest.0);
+        }
+
+        /// What is not refused by the short way is no other thing by the long one.
+        #[test]
+        fn spoilt_streams_are_read_as_their_types_say(
+            parts in parts(),
+            spoilt in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        ) {
+            let mut bytes = write_digest(&parts);
+            for (at, byte) in spoilt {
+                let behind_types = CENTROID_TYPES.len() + at.index(bytes.len() - CENTROID_TYPES.len());
+                bytes[behind_types] = byte;
+            }
+            if let Some((usual, rest)) = usual_centroids(&bytes) {
+                let mut stream = Stream::new(&bytes);
+                let bits = |list: Vec<Centroid>| -> Vec<_> {
+                    list.iter().map(|c| (c.mean.to_bits(), c.weight.to_bits())).collect()
+                };
+                prop_assert_eq!(bits(usual), bits(stream.centroids()?));
+                prop_assert_eq!(rest, stream.rest.0);
+            }
+        }
     }
 }

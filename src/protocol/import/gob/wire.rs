@@ -15,13 +15,18 @@ impl<'a> Input<'a> {
 
     /// Below 128 a byte; else 256 less a length, and so many bytes, the highest first.
     pub(super) fn uint(&mut self) -> Result<u64, GobError> {
-        let first = self.take(1)?[0];
+        let (&first, rest) = self.0.split_first().ok_or(GobError::Truncated)?;
+        self.0 = rest;
         if first < 128 {
             return Ok(first.into());
         }
         let length = 256 - usize::from(first);
         if length > 8 {
             return Err(GobError::BadNumber);
+        }
+        if let Some(eight) = rest.first_chunk() {
+            self.0 = &rest[length..];
+            return Ok(u64::from_be_bytes(*eight) >> (64 - 8 * length));
         }
         Ok(self.take(length)?.iter().fold(0, |value, &byte| value << 8 | u64::from(byte)))
     }
