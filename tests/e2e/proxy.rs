@@ -203,6 +203,56 @@ async fn the_share_of_a_node_that_died_moves_behind_a_proxy() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_killed_costs_what_it_had_and_no_more() {
+    const SERIES: u64 = 100;
+    let mut globals = globals(2).await;
+    let upstream: Vec<String> = globals.iter().map(url).collect();
+    let ring = Ring::new(upstream.iter().map(|name| Arc::from(name.as_str())));
+    let proxy = Node::proxy(json!({
+        "forward_address": upstream,
+        "forward": {"failover_after": "200ms", "queue_age": "3s"},
+    }));
+    let proxy = proxy.await;
+    let list: Vec<u8> = (0..SERIES).flat_map(|n| counter(&format!("c{n}"))).collect();
+    let mut killed = globals.pop().expect("there are two");
+    let (proxy, dropped) = blocking(move || {
+        let settled = |daemon: &Daemon| {
+            total(daemon, "veneur_forward_entries_delivered_total", "")
+                + total(daemon, "veneur_forward_entries_dropped_total", "")
+        };
+        for taken in [SERIES, 2 * SERIES] {
+            assert_eq!(import(&proxy.daemon.http, PROTOBUF, &list).0, 202);
+            if taken == SERIES {
+                wait_until("both have their share", || settled(&proxy.daemon) == taken);
+                killed.daemon.signal("KILL");
+                killed.daemon.wait();
+            }
+        }
+        wait_until("it is settled", || settled(&proxy.daemon) == 2 * SERIES);
+        let dropped = total(&proxy.daemon, "veneur_forward_entries_dropped_total", "");
+        (proxy, dropped)
+    })
+    .await;
+    let nodes = stop(vec![proxy, globals.remove(0)]).await;
+    let mut moved = 0.0;
+    let mut of_the_killed = 0.0;
+    for n in 0..SERIES {
+        let key = key(MetricKind::Counter, Scope::GlobalOnly, &format!("c{n}"), &[]);
+        let member = &ring.members()[ring.member_at(Place::of(&key)).expect("there are members")];
+        let found = nodes[1].total(&key.name);
+        if **member == *upstream[0] {
+            assert_eq!(found, 2.0, "{} stays where it was", key.name);
+        } else {
+            of_the_killed += 1.0;
+            moved += found;
+        }
+    }
+    // What may have reached it before it died goes nowhere else, and is counted.
+    assert!(of_the_killed > 0.0);
+    assert_eq!(moved, of_the_killed - dropped as f64);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_that_are_lost_on_either_side_of_a_proxy_count_nothing_twice() {
     let global = Node::start(json!({})).await;
     let above = Relay::start(&global.daemon.http, [Behaviour::LoseAnswer; 3]).await;
