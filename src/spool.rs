@@ -325,3 +325,6 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

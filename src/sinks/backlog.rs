@@ -242,3 +242,6 @@ fn of_class(class: Class, tally: Tally) -> Delivered {
     }
     delivered
 }
+
+#[cfg(test)]
+mod tests;

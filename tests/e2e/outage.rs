@@ -51,6 +51,8 @@ impl Node {
         let statsd = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
         let mut config = json!({
             "interval": "1s",
+            // A flush that is late on a busy machine has no second in common with the next.
+            "synchronize_with_interval": true,
             "api_hostname": intake.url(),
             "key": "0123456789abcdef",
             "udp_address": "127.0.0.1:0",
@@ -69,6 +71,12 @@ impl Node {
         let series = page.lines().filter(|line| line.starts_with(family) && line.contains(label));
         let values = series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
         values.sum::<f64>() as u64
+    }
+
+    /// Whether all that was received until then has been flushed.
+    fn has_flushed(&self, until: i64) -> bool {
+        // The flush of the next second may miss what came a moment before it.
+        self.total("veneur_flush_flush_timestamp_seconds", "") as i64 >= until + 2
     }
 
     /// Sends a counter again and again until that holds; returns how often.
@@ -135,6 +143,16 @@ fn taken(intake: &FakeIntake, name: &str) -> (u64, BTreeSet<i64>) {
         total += rate * series["interval"].as_f64().expect("a whole interval");
     }
     (total.round() as u64, times)
+}
+
+/// What the points of a counter that were taken add up to.
+fn sum_of(intake: &FakeIntake, name: &str) -> u64 {
+    let series = intake.series().into_iter().filter(|series| series["metric"] == name);
+    let values = series.map(|series| {
+        let rate = series["points"][0][1].as_f64().expect("a number");
+        rate * series["interval"].as_f64().expect("a whole interval")
+    });
+    values.sum::<f64>().round() as u64
 }
 
 fn now() -> i64 {
@@ -285,13 +303,14 @@ async fn a_local_node_that_is_killed_while_the_global_one_is_down_loses_no_batch
     let began = now();
     let line = "work:1|c|#veneurglobalonly";
     let (node, sent) = node.send_until(line, move |_| now() >= began + 3).await;
+    let sent_until = now();
     let node = node
-        .wait("everything is on disk", |node| {
+        .wait("everything is on disk", move |node| {
             let flushed = node.total("veneur_worker_metrics_flushed_total", "counter");
             let waits = node.total("veneur_forward_queue_entries", "");
             let on_disk = node.total("veneur_spool_items", "forward");
             let in_memory = node.total("veneur_spool_memory_bytes", "forward");
-            flushed >= 3 && waits == 0 && in_memory == 0 && on_disk == flushed
+            node.has_flushed(sent_until) && waits == 0 && in_memory == 0 && on_disk == flushed
         })
         .await;
     node.kill().await;
@@ -306,16 +325,7 @@ async fn a_local_node_that_is_killed_while_the_global_one_is_down_loses_no_batch
         .await;
     node.stop().await;
     global.stop().await;
-    let total: f64 = global_intake
-        .series()
-        .iter()
-        .filter(|series| series["metric"] == "work")
-        .map(|series| {
-            let rate = series["points"][0][1].as_f64().expect("a number");
-            rate * series["interval"].as_f64().expect("a whole interval")
-        })
-        .sum();
-    assert_eq!(total.round() as u64, sent);
+    assert_eq!(sum_of(&global_intake, "work"), sent);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -330,12 +340,13 @@ async fn a_batch_whose_answer_was_lost_before_a_kill_is_not_merged_again_after_i
     let began = now();
     let line = "work:1|c|#veneurglobalonly";
     let (node, sent) = node.send_until(line, move |_| now() >= began + 2).await;
+    let sent_until = now();
     let node = node
-        .wait("everything is merged, on disk, and not known to be", |node| {
+        .wait("everything is merged, on disk, and not known to be", move |node| {
             let flushed = node.total("veneur_worker_metrics_flushed_total", "counter");
             let in_memory = node.total("veneur_spool_memory_bytes", "forward");
             let waits = node.total("veneur_forward_queue_entries", "");
-            flushed >= 2
+            node.has_flushed(sent_until)
                 && waits == 0
                 && in_memory == 0
                 && node.total("veneur_spool_items", "forward") == flushed
@@ -355,14 +366,7 @@ async fn a_batch_whose_answer_was_lost_before_a_kill_is_not_merged_again_after_i
     let repeated = global.total("veneur_import_repeated_total", "");
     assert!(repeated >= 2, "{repeated} batches were known");
     global.stop().await;
-    let rates = global_intake.series().into_iter().filter(|series| series["metric"] == "work");
-    let total: f64 = rates
-        .map(|series| {
-            let rate = series["points"][0][1].as_f64().expect("a number");
-            rate * series["interval"].as_f64().expect("a whole interval")
-        })
-        .sum();
-    assert_eq!(total.round() as u64, sent);
+    assert_eq!(sum_of(&global_intake, "work"), sent);
 }
 
 #[test]
@@ -372,4 +376,37 @@ fn a_directory_that_cannot_be_written_is_said_at_the_start() {
     let (code, log) = crate::lifecycle::failed_start(yaml);
     assert_eq!(code, Some(1));
     assert!(log.contains("cannot use spool.directory /proc/veneur"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_on_disk_for_a_dead_node_moves_to_the_others() {
+    let scratch = Scratch::new();
+    let (local_intake, global_intake) = (FakeIntake::start().await, FakeIntake::start().await);
+    let global = Node::start(&global_intake, json!({"interval": "60s"})).await;
+    let alive = format!("http://{}", global.daemon.http);
+    let dead = format!("http://127.0.0.1:{}", free_port());
+    let local = json!({
+        "forward_address": [alive, dead],
+        "forward": {"failover_after": "3s"},
+        "spool": spool(&scratch),
+    });
+    let node = Node::start(&local_intake, local).await;
+    // Enough names for both to have some.
+    let lines = "w.a:1|c|#veneurglobalonly\nw.b:1|c|#veneurglobalonly\nw.c:1|c|#veneurglobalonly\n\
+                 w.d:1|c|#veneurglobalonly\nw.e:1|c|#veneurglobalonly\nw.f:1|c|#veneurglobalonly\n\
+                 w.g:1|c|#veneurglobalonly\nw.h:1|c|#veneurglobalonly\nw.i:1|c|#veneurglobalonly";
+    let on_disk = |node: &Node| node.total("veneur_spool_disk_bytes", "forward") > 0;
+    let (node, sent) = node.send_until(lines, on_disk).await;
+    let node = node
+        .wait("the dead node's share has moved", |node| {
+            node.total("veneur_spool_records", "forward") == 0
+                && node.total("veneur_forward_queue_entries", "") == 0
+                && node.total("veneur_forward_ring_members", "") == 1
+        })
+        .await;
+    node.stop().await;
+    global.stop().await;
+    for name in ["w.a", "w.b", "w.c", "w.d", "w.e", "w.f", "w.g", "w.h", "w.i"] {
+        assert_eq!(sum_of(&global_intake, name), sent, "{name}");
+    }
 }
