@@ -29,7 +29,8 @@ pub enum Datagram<'a> {
 /// slots cost address space, not memory. Not `Send`: make it in the thread that uses it.
 pub struct RecvSlab {
     slots: Box<[u8]>,
-    /// Bytes per slot.
+    longest: usize,
+    /// Bytes from one slot to the next.
     stride: usize,
     iovecs: Box<[libc::iovec]>,
     headers: Box<[libc::mmsghdr]>,
@@ -40,14 +41,15 @@ pub struct RecvSlab {
 impl RecvSlab {
     /// Room for `capacity` datagrams of at most `longest` bytes.
     pub fn new(capacity: usize, longest: usize) -> RecvSlab {
-        let stride = longest + 1;
-        let iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: stride };
+        let stride = stride_for(longest);
+        let iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: longest + 1 };
         // SAFETY: mmsghdr is a C struct of integers and pointers, for which all zeros is a
         // valid value; it cannot be written as a literal because some targets have padding.
         let mut header: libc::mmsghdr = unsafe { mem::zeroed() };
         header.msg_hdr.msg_iovlen = 1;
         RecvSlab {
             slots: vec![0; capacity * stride].into_boxed_slice(),
+            longest,
             stride,
             iovecs: vec![iovec; capacity].into_boxed_slice(),
             headers: vec![header; capacity].into_boxed_slice(),
@@ -102,11 +104,19 @@ impl RecvSlab {
         let slots = self.slots.chunks_exact(self.stride);
         slots.zip(&self.headers[..self.received]).map(|(slot, header)| {
             match header.msg_len as usize {
-                length if length < slot.len() => Datagram::Whole(&slot[..length]),
+                length if length <= self.longest => Datagram::Whole(&slot[..length]),
                 _ => Datagram::TooLong,
             }
         })
     }
+}
+
+/// Bytes from one slot to the next: an odd number of cache lines. At a distance of a power of
+/// two, which the longest datagram is by default, all slots would meet in a few sets of the
+/// cache and push each other out before anyone has read them.
+fn stride_for(longest: usize) -> usize {
+    const LINE: usize = 64;
+    ((longest + 1).div_ceil(LINE) | 1) * LINE
 }
 
 /// Sleeps until one of `fds` has something to read, or `timeout` is over (`None`: never), or
