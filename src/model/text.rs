@@ -27,6 +27,12 @@ pub fn lossy(bytes: &[u8]) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
+/// Where `part`, which is a slice of `whole`, begins in it.
+#[inline(always)]
+pub fn offset(whole: &[u8], part: &[u8]) -> usize {
+    part.as_ptr().addr().wrapping_sub(whole.as_ptr().addr())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,10 +11,15 @@ mod event;
 mod fields;
 mod metric;
 mod number;
+mod scan;
+mod usual;
 
 use memchr::memchr;
 
+pub use usual::{Piece, Sample, pieces};
+
 use super::{PacketType, Reason, Refusal};
+use crate::model::text::offset;
 use crate::model::{Event, MetricKind, ServiceCheck, UnixSeconds, Weight};
 
 /// What one line says.
@@ -83,19 +88,12 @@ impl<'a> Values<'a> {
 }
 
 /// The lines of a datagram or stream frame, without their newlines; blank ones are skipped.
-#[inline]
-pub fn lines(mut datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        while !datagram.is_empty() {
-            let end = memchr(b'\n', datagram).unwrap_or(datagram.len());
-            let (line, rest) = datagram.split_at(end);
-            datagram = rest.get(1..).unwrap_or_default();
-            if !matches!(line, [] | [b'\r']) {
-                return Some(line);
-            }
-        }
-        None
-    })
+pub fn lines(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
+    datagram.split(|&byte| byte == b'\n').filter(|line| !is_blank(line))
+}
+
+fn is_blank(line: &[u8]) -> bool {
+    matches!(line, [] | [b'\r'])
 }
 
 /// Reads one line, without its newline; a `\r` at its end is dropped.
@@ -131,8 +129,7 @@ fn sections(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// A refusal that points at `part`, which is a slice of `line`.
 #[cold]
 fn refuse(packet: PacketType, reason: Reason, line: &[u8], part: &[u8]) -> Refusal {
-    let at = part.as_ptr().addr().saturating_sub(line.as_ptr().addr());
-    Refusal { packet, reason, at: u32::try_from(at).unwrap_or(u32::MAX) }
+    Refusal { packet, reason, at: u32::try_from(offset(line, part)).unwrap_or(u32::MAX) }
 }
 
 /// The known word behind `card:`, whatever its case; `orch` is short for `orchestrator`.
