@@ -119,8 +119,10 @@ fn pauses(load: &Load) -> Vec<Duration> {
     let flush = |_| {
         for _ in 0..load.samples {
             for series in shuffled.clone() {
-                if let Ok(Message::Metric(line)) = dogstatsd::parse(lines[series].as_bytes()) {
-                    router.push(&line);
+                let bytes = lines[series].as_bytes();
+                if let Ok(Message::Metric(line)) = dogstatsd::parse(bytes) {
+                    router.push(bytes, &line);
+                    router.settle(bytes);
                 }
             }
         }

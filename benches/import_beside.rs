@@ -1,9 +1,10 @@
 //! What samples cost while imports run at full rate, beside what they cost alone.
 //!
-//! Reader: one thread takes in datagrams at a steady rate, and a worker applies them; beside
-//! them a third decodes and imports bodies of 5,000 small digests, one after the other, as fast
-//! as the worker merges them. CPU is what the kernel accounts to the reading thread
-//! (`schedstat`); waiting is from the hand-over of a batch to its turn in the worker.
+//! Reader: one thread takes in datagrams at a steady rate and applies them, or has the worker
+//! do it when that is merging; beside them a third decodes and imports bodies of 5,000 small
+//! digests, one after the other, as fast as the worker merges them. CPU is what the kernel
+//! accounts to the reading thread (`schedstat`); waiting is from the hand-over of a batch to
+//! its turn in the worker.
 //!
 //! Worker: the batches of the same datagrams, applied one after the other by one thread; and
 //! with as many entries merged between two of them as imports at full rate bring.
@@ -72,7 +73,7 @@ fn apply(datagrams: &[Vec<u8>], bodies: &[Vec<u8>]) -> Duration {
     let collector = Arc::new(Collector::new(ExtendTags::default(), SystemTime::now));
     let router = Router::new(KeyHasher::random(), [inbox]);
     let mut intake = Intake::new(router, collector, Arc::new(IntakeCounts::default()));
-    datagrams.iter().for_each(|datagram| intake.datagram(datagram));
+    datagrams.iter().for_each(|datagram| intake.packet(datagram));
     intake.hand_over_all();
     let batches: Vec<_> = batches.try_iter().collect();
     let mut bodies = bodies.iter().cycle();
@@ -82,9 +83,10 @@ fn apply(datagrams: &[Vec<u8>], bodies: &[Vec<u8>]) -> Duration {
         for batch in &batches {
             let imported = bodies.next().map(|body| decode(body)).unwrap_or_default();
             imported.into_iter().take(ENTRIES_PER_BATCH).for_each(|entry| shard.import(entry));
-            let Work::Samples(batch) = batch else { panic!("nothing else was handed over") };
+            let Work::Samples(queued) = batch else { panic!("nothing else was handed over") };
+            let (ops, keys) = queued.batch.parts();
             let start = Instant::now();
-            shard.apply(batch);
+            shard.apply(ops, keys);
             took += start.elapsed();
         }
         took
@@ -105,7 +107,7 @@ fn run(datagrams: &[Vec<u8>], bodies: &[Vec<u8>], length: Duration) -> Run {
     let workers = Workers::start([shard]).expect("threads can be made");
     let importer = Importer::new(workers.inboxes());
     let collector = Arc::new(Collector::new(ExtendTags::default(), SystemTime::now));
-    let router = Router::new(KeyHasher::random(), workers.inboxes());
+    let router = Router::new(KeyHasher::random(), workers.doors());
     let mut intake = Intake::new(router, collector, Arc::new(IntakeCounts::default()));
     let ended = AtomicBool::new(false);
     let flush = || {
@@ -114,7 +116,7 @@ fn run(datagrams: &[Vec<u8>], bodies: &[Vec<u8>], length: Duration) -> Run {
         answer.recv().expect("the worker answers").report
     };
     // Learning the series is not what is measured.
-    datagrams.iter().for_each(|datagram| intake.datagram(datagram));
+    datagrams.iter().for_each(|datagram| intake.packet(datagram));
     intake.hand_over_all();
     bodies.iter().for_each(|body| import(&importer, body));
     flush();
@@ -159,7 +161,7 @@ fn read(intake: &mut Intake, datagrams: &[Vec<u8>], length: Duration) -> u64 {
     while start.elapsed() < length {
         let due = start.elapsed().as_nanos() as u64 * RATE / 1_000_000_000;
         for datagram in next.by_ref().take((due - read) as usize) {
-            intake.datagram(datagram);
+            intake.packet(datagram);
         }
         read = due;
         intake.hand_over_due(Instant::now());

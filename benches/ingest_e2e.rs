@@ -192,7 +192,7 @@ fn veneur(workload: &Workload, length: Duration) -> Outcome {
     let hasher = KeyHasher::random();
     let running = listeners
         .start(&Telemetry::default(), |_| {
-            let router = Router::new(hasher, workers.inboxes());
+            let router = Router::new(hasher, workers.doors());
             Intake::new(router, Arc::clone(&collector), Arc::clone(&counts))
         })
         .expect("threads can be made");

@@ -1,17 +1,19 @@
-//! What one line costs behind the parser: route (copy into a batch), apply (find the series
-//! and add), and taking the snapshot. Nanoseconds per line at 1k, 10k and 100k series.
+//! What one line costs, step by step: parse; route (hash the key, note the sample); apply (find
+//! the series and add); and, where there are several workers, copy (what a sample needs to
+//! leave its reader). Then the snapshot and its rendering. Nanoseconds per line or series, at
+//! 1k, 10k and 100k series, all visited evenly.
 //!
 //! `cargo bench --bench stages`
 
 use std::hint::black_box;
-use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
-use veneur::aggregate::{Batch, KeyHasher, Plan, Shard, render};
+use veneur::aggregate::{Batch, KeyHasher, OpKey, Ops, Plan, Shard, render};
 use veneur::model::{ExtendTags, Percentile, Role, Statistic, UnixSeconds};
-use veneur::pipeline::Router;
-use veneur::pipeline::worker::Work;
-use veneur::protocol::dogstatsd::{self, Message};
+use veneur::protocol::dogstatsd::{Piece, Sample, pieces};
+
+/// Samples that are applied together, as the router does it.
+const TOGETHER: usize = 256;
 
 /// Lines of 107 bytes with five tags, as many series, kinds mixed 50/20/20/5/5.
 fn lines(series: usize) -> Vec<String> {
@@ -53,60 +55,86 @@ fn per_line(total: Duration, lines: usize) -> f64 {
     total.as_nanos() as f64 / lines as f64
 }
 
+fn samples(buffer: &[u8]) -> impl Iterator<Item = Sample<'_>> {
+    pieces(buffer, buffer).map(|piece| match piece {
+        Piece::Sample(sample) => sample,
+        Piece::Line(line) => panic!("not the usual shape: {}", line.escape_ascii()),
+    })
+}
+
 fn main() {
     let total = 1_000_000;
     println!(
-        "{:>8} {:>10} {:>10} {:>10} {:>14} {:>14}",
-        "series", "parse", "route", "apply", "snapshot", "render"
+        "{:>8} {:>10} {:>10} {:>10} {:>10} {:>14} {:>14}",
+        "series", "parse", "route", "apply", "copy", "snapshot", "render"
     );
     println!(
-        "{:>8} {:>10} {:>10} {:>10} {:>14} {:>14}",
-        "", "ns/line", "ns/line", "ns/line", "ns/series", "ns/series"
+        "{:>8} {:>10} {:>10} {:>10} {:>10} {:>14} {:>14}",
+        "", "ns/line", "ns/line", "ns/line", "ns/line", "ns/series", "ns/series"
     );
     for series in [1_000, 10_000, 100_000] {
         let texts = lines(series);
         let order = shuffled(series);
         let rounds = total / series;
-        let stream: Vec<&[u8]> =
-            (0..rounds).flat_map(|_| order.iter().map(|&n| texts[n].as_bytes())).collect();
+        let stream: Vec<&str> =
+            (0..rounds).flat_map(|_| order.iter().map(|&n| texts[n].as_str())).collect();
+        let buffer = stream.join("\n").into_bytes();
 
         let parse = best_of(5, || {
             let start = Instant::now();
-            for line in &stream {
-                let _ = black_box(dogstatsd::parse(black_box(line)));
+            for sample in samples(&buffer) {
+                black_box(sample);
             }
             start.elapsed()
         });
 
         let hasher = KeyHasher::random();
-        let mut batches: Vec<Batch> = Vec::new();
+        let key = |sample: &Sample<'_>| {
+            OpKey::of(hasher, &buffer, sample.kind, sample.name, sample.tags).expect("short keys")
+        };
+        let mut ops = Ops::default();
         let parse_and_route = best_of(5, || {
-            batches.clear();
-            let (inbox, receiver) = sync_channel(total / 100);
-            let mut router = Router::new(hasher, [inbox]);
             let start = Instant::now();
-            for line in &stream {
-                if let Ok(Message::Metric(line)) = dogstatsd::parse(black_box(line)) {
-                    black_box(router.push(&line));
+            for sample in samples(&buffer) {
+                ops.push(key(&sample), sample.number.to_bits(), sample.weight);
+                if ops.len() == TOGETHER {
+                    black_box(&ops);
+                    ops.clear();
                 }
             }
-            router.hand_over_all();
-            let took = start.elapsed();
-            batches.extend(receiver.try_iter().filter_map(|work| match work {
-                Work::Samples(batch) => Some(batch),
-                Work::Import(_) | Work::Flush(_) => None,
-            }));
-            took
+            start.elapsed()
+        });
+
+        let mut chunks: Vec<Ops> = Vec::new();
+        for sample in samples(&buffer) {
+            if chunks.last().is_none_or(|ops| ops.len() == TOGETHER) {
+                chunks.push(Ops::default());
+            }
+            if let Some(ops) = chunks.last_mut() {
+                ops.push(key(&sample), sample.number.to_bits(), sample.weight);
+            }
+        }
+        let mut batch = Batch::default();
+        let copy = best_of(5, || {
+            let start = Instant::now();
+            for ops in &chunks {
+                batch.copy_from(ops, &buffer);
+                if batch.is_full() {
+                    black_box(&batch);
+                    batch.clear();
+                }
+            }
+            start.elapsed()
         });
 
         let mut shard = Shard::new(Role::Global, ExtendTags::default());
-        batches.iter().for_each(|batch| shard.apply(batch));
+        chunks.iter().for_each(|ops| shard.apply(ops, &buffer));
         shard.take_snapshot();
         let mut snapshot = None;
         let mut taking = Duration::MAX;
         let apply = best_of(5, || {
             let start = Instant::now();
-            batches.iter().for_each(|batch| shard.apply(batch));
+            chunks.iter().for_each(|ops| shard.apply(ops, &buffer));
             let took = start.elapsed();
             let start = Instant::now();
             snapshot = Some(shard.take_snapshot());
@@ -122,10 +150,11 @@ fn main() {
         let rendering = start.elapsed();
 
         println!(
-            "{series:>8} {:>10.1} {:>10.1} {:>10.1} {:>14.1} {:>14.1}",
+            "{series:>8} {:>10.1} {:>10.1} {:>10.1} {:>10.1} {:>14.2} {:>14.1}",
             per_line(parse, total),
             per_line(parse_and_route.saturating_sub(parse), total),
             per_line(apply, total),
+            per_line(copy, total),
             per_line(taking, series),
             per_line(rendering, series),
         );

@@ -3,6 +3,7 @@
 //! No I/O, no clock, no logging: a worker thread calls [`Shard`] with batches, and the flush
 //! calls [`render`] on what a shard handed over.
 
+mod apply;
 pub mod batch;
 pub mod histogram;
 mod import;
@@ -11,7 +12,7 @@ pub mod members;
 pub mod render;
 pub mod shard;
 
-pub use batch::{Batch, KeyHasher, shard_of};
+pub use batch::{Batch, KeyHasher, OpKey, Ops, shard_of};
 pub use histogram::Histogram;
 pub use members::Members;
 pub use render::{Plan, Rendered, render};
@@ -22,8 +23,6 @@ use crate::model::{MetricKind, Weight};
 /// What one series has accumulated. Big ones are boxed: most series are counters.
 #[derive(Clone, Debug)]
 pub enum Aggregate {
-    /// Nothing in this interval.
-    Empty,
     /// The sum of value / rate.
     Counter(f64),
     /// The last value.
@@ -35,21 +34,6 @@ pub enum Aggregate {
 }
 
 impl Aggregate {
-    /// Adds one sample: `value` holds the bits of a double, or for sets a member's hash.
-    #[inline]
-    pub fn apply(&mut self, kind: MetricKind, value: u64, weight: Weight) {
-        match self {
-            Aggregate::Counter(sum) => *sum += f64::from_bits(value) * weight.as_f64(),
-            Aggregate::Gauge(last) => *last = f64::from_bits(value),
-            Aggregate::Histogram(histogram) => histogram.add(f64::from_bits(value), weight),
-            Aggregate::Set(members) => members.insert_hash(value),
-            Aggregate::Empty => {
-                *self = Aggregate::new(kind);
-                self.apply(kind, value, weight);
-            }
-        }
-    }
-
     /// What a series of this kind has before its first sample.
     fn new(kind: MetricKind) -> Aggregate {
         match kind {
@@ -62,8 +46,14 @@ impl Aggregate {
         }
     }
 
-    /// Whether nothing was added in this interval.
-    pub fn is_empty(&self) -> bool {
-        matches!(self, Aggregate::Empty)
+    /// Adds one sample: `value` holds the bits of a double, or for sets a member's hash.
+    #[inline]
+    pub fn apply(&mut self, value: u64, weight: Weight) {
+        match self {
+            Aggregate::Counter(sum) => *sum += f64::from_bits(value) * weight.as_f64(),
+            Aggregate::Gauge(last) => *last = f64::from_bits(value),
+            Aggregate::Histogram(histogram) => histogram.add(f64::from_bits(value), weight),
+            Aggregate::Set(members) => members.insert_hash(value),
+        }
     }
 }

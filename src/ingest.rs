@@ -11,6 +11,7 @@
 //! listener share one thread (`stream`). Sockets may also be [`Inherited`].
 
 use std::io;
+use std::iter;
 use std::time::{Duration, Instant};
 
 use crate::config::listen::StatsdAddress;
@@ -46,8 +47,14 @@ use stream::{Limits, Server};
 
 /// Takes what a listener's thread reads. Owned by that thread.
 pub trait Receive: Send + 'static {
-    /// Takes one datagram or stream frame (lines separated by newlines), or one stream line.
-    fn datagram(&mut self, bytes: &[u8]);
+    /// Takes what one read has brought: datagrams or stream frames (lines separated by
+    /// newlines), or stream lines, all of them slices of `buffer`.
+    fn read<'a>(&mut self, buffer: &'a [u8], packets: impl Iterator<Item = &'a [u8]>);
+
+    /// Takes a single packet.
+    fn packet(&mut self, bytes: &[u8]) {
+        self.read(bytes, iter::once(bytes));
+    }
 
     /// Counts one datagram, frame or line that was longer than allowed, unseen.
     fn too_long(&mut self);
@@ -63,8 +70,8 @@ pub trait Receive: Send + 'static {
 }
 
 impl Receive for Intake {
-    fn datagram(&mut self, bytes: &[u8]) {
-        Intake::datagram(self, bytes);
+    fn read<'a>(&mut self, buffer: &'a [u8], packets: impl Iterator<Item = &'a [u8]>) {
+        Intake::read(self, buffer, packets);
     }
 
     fn too_long(&mut self) {

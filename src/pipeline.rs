@@ -13,6 +13,7 @@ pub mod collector;
 pub mod flush;
 pub mod importer;
 pub mod intake;
+pub mod lane;
 pub mod router;
 pub mod worker;
 

@@ -58,12 +58,13 @@ fn a_known_series_costs_no_allocation_per_sample() {
         })
         .collect();
     let mut round = |intake: &mut Intake| {
-        datagrams.iter().for_each(|datagram| intake.datagram(datagram.as_bytes()));
+        datagrams.iter().for_each(|datagram| intake.packet(datagram.as_bytes()));
         intake.hand_over_all();
         let mut batches = 0;
         for work in receiver.try_iter() {
-            if let Work::Samples(batch) = work {
-                shard.apply(&batch);
+            if let Work::Samples(queued) = work {
+                let (ops, keys) = queued.batch.parts();
+                shard.apply(ops, keys);
                 batches += 1;
             }
         }

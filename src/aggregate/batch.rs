@@ -1,40 +1,116 @@
 //! Samples on their way from a reader to a shard.
 //!
-//! A batch is a list of fixed-size operations beside the raw bytes of their keys: nothing in
-//! it is split, checked or owned per sample, so filling it costs a copy and applying it lets
-//! the shard's table probes overlap.
+//! A list of fixed-size operations beside the bytes their keys are in: nothing in it is split,
+//! checked or owned per sample. As long as a reader still has what it received, its operations
+//! point there ([`Ops`]); those that must wait have their keys copied ([`Batch`]).
 
 use std::hash::{BuildHasher, RandomState};
-use std::time::Instant;
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
+use crate::model::text::offset;
 use crate::model::{MetricKind, Weight};
 
-/// One sample: 32 bytes, `Copy`. Its key bytes are in the batch.
+/// The key of one or more operations: raw bytes in a buffer, name and tag section apart.
 #[derive(Clone, Copy, Debug)]
-pub struct Op {
+pub struct OpKey {
     /// Hash of kind, name and tag section; seeded per process.
     pub(super) hash: u64,
-    /// The bits of a double, or for sets the 64-bit hash of the member.
-    pub(super) value: u64,
-    /// Where the key starts in [`Batch::keys`]: the name, then the tag section as received.
-    pub(super) key_at: u32,
-    pub(super) key_len: u16,
-    pub(super) name_len: u16,
-    pub(super) weight: Weight,
+    /// Where the name starts in the buffer.
+    name_at: u32,
+    name_len: u16,
+    /// How far behind the name the tag section as received starts.
+    gap: u16,
+    tags_len: u16,
     pub(super) kind: MetricKind,
 }
 
-/// What a reader hands to a worker.
-#[derive(Debug)]
-pub struct Batch {
-    pub(super) ops: Vec<Op>,
-    pub(super) keys: Vec<u8>,
+impl OpKey {
+    /// The key that `name` and `tags` are, both slices of `buffer` in this order; without tags
+    /// they may be anywhere.
+    ///
+    /// `None` if one of them, or what is between them, is longer than 65,535 bytes.
+    #[inline(always)]
+    pub fn of(
+        hasher: KeyHasher,
+        buffer: &[u8],
+        kind: MetricKind,
+        name: &[u8],
+        tags: &[u8],
+    ) -> Option<OpKey> {
+        let name_at = offset(buffer, name);
+        let behind = || offset(buffer, tags).wrapping_sub(name_at + name.len());
+        let gap = if tags.is_empty() { 0 } else { behind() };
+        Some(OpKey {
+            hash: hasher.hash(kind, name, tags),
+            name_at: u32::try_from(name_at).ok()?,
+            name_len: u16::try_from(name.len()).ok()?,
+            gap: u16::try_from(gap).ok()?,
+            tags_len: u16::try_from(tags.len()).ok()?,
+            kind,
+        })
+    }
+
+    /// Name and tag section, as received.
+    #[inline(always)]
+    pub(super) fn bytes(self, buffer: &[u8]) -> (&[u8], &[u8]) {
+        let (name, rest) = buffer[self.name_at as usize..].split_at(usize::from(self.name_len));
+        (name, &rest[usize::from(self.gap)..][..usize::from(self.tags_len)])
+    }
+}
+
+/// One sample, `Copy`.
+#[derive(Clone, Copy, Debug)]
+pub struct Op {
+    pub(super) key: OpKey,
+    /// The bits of a double, or for sets the 64-bit hash of the member.
+    pub(super) value: u64,
+    pub(super) weight: Weight,
+}
+
+/// Samples whose keys are in a buffer of somebody else's.
+#[derive(Debug, Default)]
+pub struct Ops {
+    pub(super) list: Vec<Op>,
     /// Of each set sample in turn, or of none, the member's hash as Veneur 1.1.0 makes it.
     pub(super) legacy_hashes: Vec<u64>,
-    /// When it was handed over, for the time it spends in the inbox.
-    pub handed_over: Option<Instant>,
+}
+
+impl Ops {
+    /// Appends one sample.
+    #[inline(always)]
+    pub fn push(&mut self, key: OpKey, value: u64, weight: Weight) {
+        self.list.push(Op { key, value, weight });
+    }
+
+    /// Appends the second hash of the set sample just pushed: for all set samples, or for none.
+    #[inline]
+    pub fn push_legacy_hash(&mut self, hash: u64) {
+        self.legacy_hashes.push(hash);
+    }
+
+    /// Samples in it.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether no sample is in it.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Empties it; its memory stays.
+    pub fn clear(&mut self) {
+        self.list.clear();
+        self.legacy_hashes.clear();
+    }
+}
+
+/// Samples with their keys: what a reader hands to a worker.
+#[derive(Debug, Default)]
+pub struct Batch {
+    ops: Ops,
+    keys: Vec<u8>,
 }
 
 impl Batch {
@@ -45,46 +121,40 @@ impl Batch {
 
     /// An empty batch with room for `ops` operations and `key_bytes` bytes of keys.
     pub fn with_capacity(ops: usize, key_bytes: usize) -> Batch {
-        Batch {
-            ops: Vec::with_capacity(ops),
-            keys: Vec::with_capacity(key_bytes),
-            legacy_hashes: Vec::new(),
-            handed_over: None,
+        let ops = Ops { list: Vec::with_capacity(ops), legacy_hashes: Vec::new() };
+        Batch { ops, keys: Vec::with_capacity(key_bytes) }
+    }
+
+    /// Appends `ops`, whose keys are in `buffer`.
+    pub fn copy_from(&mut self, ops: &Ops, buffer: &[u8]) {
+        // Values of a packed line share their key.
+        let mut last: Option<(OpKey, u32)> = None;
+        for op in &ops.list {
+            let name_at = match last {
+                Some((key, at)) if key.name_at == op.key.name_at => at,
+                _ => {
+                    let (name, tags) = op.key.bytes(buffer);
+                    let at = self.keys.len() as u32; // at most as many as in `buffer` more
+                    self.keys.extend_from_slice(name);
+                    self.keys.extend_from_slice(tags);
+                    at
+                }
+            };
+            last = Some((op.key, name_at));
+            self.ops.list.push(Op { key: OpKey { name_at, gap: 0, ..op.key }, ..*op });
         }
+        self.ops.legacy_hashes.extend_from_slice(&ops.legacy_hashes);
     }
 
-    /// Appends the key of one line; follow it with [`Batch::push`] for each of its values.
-    ///
-    /// `None` if name and tag section together are longer than 65,535 bytes.
-    #[inline]
-    pub fn push_key(
-        &mut self,
-        hasher: KeyHasher,
-        kind: MetricKind,
-        name: &[u8],
-        tags: &[u8],
-    ) -> Option<OpKey> {
-        let key_len = u16::try_from(name.len() + tags.len()).ok()?;
-        let name_len = name.len() as u16; // not longer than `key_len`
-        let key_at = self.keys.len();
-        self.keys.extend_from_slice(name);
-        self.keys.extend_from_slice(tags);
-        let hash = hasher.hash(kind, name_len, &self.keys[key_at..]);
-        Some(OpKey { hash, key_at: key_at as u32, key_len, name_len, kind })
+    /// Its samples, and the buffer their keys are in.
+    pub fn parts(&self) -> (&Ops, &[u8]) {
+        (&self.ops, &self.keys)
     }
 
-    /// Appends one sample of the key `push_key` gave.
-    #[inline]
-    pub fn push(&mut self, key: OpKey, value: u64, weight: Weight) {
-        let OpKey { hash, key_at, key_len, name_len, kind } = key;
-        self.ops.push(Op { hash, value, key_at, key_len, name_len, weight, kind });
-    }
-
-    /// Appends the second hash of the set sample just pushed: for all set samples of a batch,
-    /// or for none.
-    #[inline]
-    pub fn push_legacy_hash(&mut self, hash: u64) {
-        self.legacy_hashes.push(hash);
+    /// Empties it; its memory stays.
+    pub fn clear(&mut self) {
+        self.ops.clear();
+        self.keys.clear();
     }
 
     /// Samples in it.
@@ -109,16 +179,6 @@ impl Batch {
     }
 }
 
-/// The part of an operation that all values of a line share.
-#[derive(Clone, Copy, Debug)]
-pub struct OpKey {
-    hash: u64,
-    key_at: u32,
-    key_len: u16,
-    name_len: u16,
-    kind: MetricKind,
-}
-
 /// Hashes raw keys. The seed differs from process to process, so that nobody can prepare
 /// keys that collide.
 #[derive(Clone, Copy, Debug)]
@@ -133,10 +193,10 @@ impl KeyHasher {
     }
 
     /// Hash of a raw key, for the shard's table.
-    #[inline]
-    pub fn hash(self, kind: MetricKind, name_len: u16, key: &[u8]) -> u64 {
-        let fields = (u64::from(name_len) << 8) | kind as u64;
-        xxh3_64_with_seed(key, self.seed ^ fields.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+    #[inline(always)]
+    pub fn hash(self, kind: MetricKind, name: &[u8], tags: &[u8]) -> u64 {
+        let seed = xxh3_64_with_seed(name, self.seed ^ kind as u64);
+        xxh3_64_with_seed(tags, seed)
     }
 }
 
@@ -152,29 +212,74 @@ pub fn shard_of(name: &[u8], shards: usize) -> usize {
 }
 
 #[cfg(test)]
+impl Batch {
+    /// Appends a sample of weight 1.
+    pub(super) fn push(
+        &mut self,
+        hasher: KeyHasher,
+        kind: MetricKind,
+        key: (&str, &str),
+        value: u64,
+    ) {
+        let buffer = [key.0, key.1].concat();
+        let (name, tags) = buffer.as_bytes().split_at(key.0.len());
+        let key = OpKey::of(hasher, buffer.as_bytes(), kind, name, tags).expect("it is short");
+        let mut ops = Ops::default();
+        ops.push(key, value, Weight::ONE);
+        self.copy_from(&ops, buffer.as_bytes());
+    }
+
+    pub(super) fn push_legacy_hash(&mut self, hash: u64) {
+        self.ops.push_legacy_hash(hash);
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_operation_has_32_bytes() {
-        assert_eq!(size_of::<Op>(), 32);
+    fn key(line: &str, name: usize, tags: std::ops::Range<usize>) -> Option<OpKey> {
+        let (hasher, line) = (KeyHasher { seed: 1 }, line.as_bytes());
+        OpKey::of(hasher, line, MetricKind::Counter, &line[..name], &line[tags])
     }
 
     #[test]
-    fn a_key_longer_than_its_length_field_is_refused() {
-        let mut batch = Batch::with_capacity(0, 0);
-        let hasher = KeyHasher::random();
-        let long = vec![b'a'; 65_535];
-        assert!(batch.push_key(hasher, MetricKind::Counter, &long, b"").is_some());
-        assert!(batch.push_key(hasher, MetricKind::Counter, &long, b"t").is_none());
+    fn an_operation_has_40_bytes() {
+        assert_eq!(size_of::<Op>(), 40);
     }
 
     #[test]
-    fn the_border_between_name_and_tags_is_part_of_the_hash() {
+    fn a_key_is_found_again_where_it_was_received_and_where_it_was_copied() {
+        let line = "ab:1|c|#x:y";
+        let key = key(line, 2, 8..11).expect("it is short");
+        assert_eq!(key.bytes(line.as_bytes()), (&b"ab"[..], &b"x:y"[..]));
+        let (mut ops, mut batch) = (Ops::default(), Batch::default());
+        ops.push(key, 1, Weight::ONE);
+        ops.push(key, 2, Weight::ONE);
+        batch.copy_from(&ops, line.as_bytes());
+        assert_eq!((batch.len(), batch.key_bytes()), (2, 5), "the key once");
+        for op in &batch.ops.list {
+            assert_eq!(op.key.bytes(&batch.keys), (&b"ab"[..], &b"x:y"[..]));
+        }
+    }
+
+    #[test]
+    fn a_key_whose_parts_are_longer_than_their_length_fields_is_refused() {
+        let long = "a".repeat(200_000);
+        let most = 65_535;
+        assert!(key(&long, most, most..2 * most).is_some());
+        assert!(key(&long, most + 1, 0..0).is_none());
+        assert!(key(&long, 1, 1..most + 2).is_none());
+        assert!(key(&long, 1, most + 1..most + 2).is_some());
+        assert!(key(&long, 1, most + 2..most + 3).is_none());
+    }
+
+    #[test]
+    fn kind_and_the_border_between_name_and_tags_are_part_of_the_hash() {
         let hasher = KeyHasher::random();
-        let one = hasher.hash(MetricKind::Counter, 2, b"abc");
-        assert_ne!(one, hasher.hash(MetricKind::Counter, 1, b"abc"));
-        assert_ne!(one, hasher.hash(MetricKind::Gauge, 2, b"abc"));
+        let one = hasher.hash(MetricKind::Counter, b"ab", b"c");
+        assert_ne!(one, hasher.hash(MetricKind::Counter, b"a", b"bc"));
+        assert_ne!(one, hasher.hash(MetricKind::Gauge, b"ab", b"c"));
     }
 
     #[test]

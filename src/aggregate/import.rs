@@ -22,11 +22,8 @@ impl Shard {
         let ImportedEntry { name, tags, kind, scope, value } = entry;
         let scope = scope_of_imported(kind, scope);
         let slot = self.slot_of(MetricKey { name: name.into(), tags, kind, scope });
-        let aggregate = self.touch(slot);
-        if aggregate.is_empty() {
-            *aggregate = Aggregate::new(kind);
-        }
-        match (aggregate, value) {
+        let place = self.touch(slot, kind);
+        match (&mut self.open[place as usize].1, value) {
             (Aggregate::Counter(sum), ImportedValue::Counter(more)) => *sum += more,
             (Aggregate::Gauge(last), ImportedValue::Gauge(value)) => *last = value,
             (Aggregate::Set(members), ImportedValue::Set(more)) => members.import(&more),
@@ -112,7 +109,6 @@ mod tests {
                 Aggregate::Gauge(last) => ImportedValue::Gauge(last),
                 Aggregate::Set(members) => ImportedValue::Set(members.into_all()),
                 Aggregate::Histogram(histogram) => ImportedValue::Digest(histogram.into_merged()),
-                Aggregate::Empty => panic!("nothing empty is forwarded"),
             },
         };
         (points, forwards.into_iter().map(forward).collect())

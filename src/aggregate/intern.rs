@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
-use super::batch::Op;
+use super::batch::OpKey;
 use crate::model::{MetricKey, MetricKind};
 
 /// Index of a series in its shard.
@@ -41,34 +41,69 @@ struct Alias {
     hash: u64,
     at: u32,
     slot: SlotId,
-    len: u16,
     name_len: u16,
+    tags_len: u16,
+    kind: MetricKind,
+}
+
+/// A spelling that has the hash looked for, its bytes not yet compared.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate {
+    at: u32,
+    slot: SlotId,
+    name_len: u16,
+    tags_len: u16,
     kind: MetricKind,
 }
 
 impl Alias {
-    fn bytes<'a>(&self, all: &'a [u8]) -> &'a [u8] {
-        &all[self.at as usize..][..usize::from(self.len)]
+    #[inline(always)]
+    fn bytes<'a>(&self, all: &'a [u8]) -> (&'a [u8], &'a [u8]) {
+        let (name, rest) = all[self.at as usize..].split_at(usize::from(self.name_len));
+        (name, &rest[..usize::from(self.tags_len)])
     }
 }
 
 impl Interner {
-    /// The slot of these raw key bytes, if they were seen before.
-    #[inline]
-    pub fn find(&self, op: &Op, key: &[u8]) -> Option<SlotId> {
+    /// A spelling with the hash of this key: the first half of [`Interner::find`].
+    #[inline(always)]
+    pub fn candidate(&self, key: OpKey) -> Option<Candidate> {
+        let alias = self.aliases.find(key.hash, |alias| alias.hash == key.hash)?;
+        let Alias { at, slot, name_len, tags_len, kind, .. } = *alias;
+        Some(Candidate { at, slot, name_len, tags_len, kind })
+    }
+
+    /// The slot, if the candidate is that key in `buffer`, byte for byte: the second half.
+    /// Nothing may have been learnt in between.
+    #[inline(always)]
+    pub fn confirm(&self, known: &Candidate, key: OpKey, buffer: &[u8]) -> Option<SlotId> {
+        let (name, tags) = key.bytes(buffer);
+        let (name_len, tags_len) = (usize::from(known.name_len), usize::from(known.tags_len));
+        let (known_name, rest) = self.alias_bytes[known.at as usize..].split_at(name_len);
+        let is_it = known.kind == key.kind
+            && name_len == name.len()
+            && tags_len == tags.len()
+            && equal(known_name, name)
+            && equal(&rest[..tags_len], tags);
+        is_it.then_some(known.slot)
+    }
+
+    /// The slot of a raw key in `buffer`, if it was seen before.
+    #[inline(always)]
+    pub fn find(&self, key: OpKey, buffer: &[u8]) -> Option<SlotId> {
         self.aliases
-            .find(op.hash, |alias| {
-                alias.hash == op.hash
-                    && alias.name_len == op.name_len
-                    && alias.kind == op.kind
-                    && alias.bytes(&self.alias_bytes) == key
+            .find(key.hash, |alias| {
+                alias.hash == key.hash
+                    && alias.kind == key.kind
+                    && alias.bytes(&self.alias_bytes) == key.bytes(buffer)
             })
             .map(|alias| alias.slot)
     }
 
-    /// Remembers that these raw key bytes mean `slot`, one of `slots` in all.
-    pub fn add_alias(&mut self, op: &Op, key: &[u8], slot: SlotId, slots: usize) {
-        let bytes = self.alias_bytes.len() + key.len();
+    /// Remembers that a raw key in `buffer` means `slot`, one of `slots` in all.
+    pub fn add_alias(&mut self, key: OpKey, buffer: &[u8], slot: SlotId, slots: usize) {
+        let (name, tags) = key.bytes(buffer);
+        let bytes = self.alias_bytes.len() + name.len() + tags.len();
         if self.aliases.len() >= MIN_ALIASES.max(slots * MAX_ALIASES_PER_SLOT)
             || bytes > MIN_BYTES.max(slots * MAX_BYTES_PER_SLOT)
         {
@@ -78,15 +113,10 @@ impl Interner {
         // Offsets have 32 bits. Past that spellings are looked up canonically every time,
         // until the next compaction.
         let Ok(at) = u32::try_from(self.alias_bytes.len()) else { return };
-        self.alias_bytes.extend_from_slice(key);
-        let alias = Alias {
-            hash: op.hash,
-            at,
-            slot,
-            len: op.key_len,
-            name_len: op.name_len,
-            kind: op.kind,
-        };
+        self.alias_bytes.extend_from_slice(name);
+        self.alias_bytes.extend_from_slice(tags);
+        let (name_len, tags_len) = (name.len() as u16, tags.len() as u16); // as in a key
+        let alias = Alias { hash: key.hash, at, slot, name_len, tags_len, kind: key.kind };
         self.aliases.insert_unique(alias.hash, alias, |alias| alias.hash);
     }
 
@@ -116,7 +146,9 @@ impl Interner {
             let (Some(slot), Ok(at)) = (new_id(alias.slot), u32::try_from(kept_bytes.len())) else {
                 return false;
             };
-            kept_bytes.extend_from_slice(alias.bytes(&old_bytes));
+            let (name, tags) = alias.bytes(&old_bytes);
+            kept_bytes.extend_from_slice(name);
+            kept_bytes.extend_from_slice(tags);
             alias.slot = slot;
             alias.at = at;
             true
@@ -136,5 +168,27 @@ impl Interner {
     /// Spellings remembered.
     pub fn aliases(&self) -> usize {
         self.aliases.len()
+    }
+}
+
+/// Whether two slices are equal that have the same length. Most are short, and a call to
+/// compare them would cost more than comparing.
+#[inline(always)]
+fn equal(a: &[u8], b: &[u8]) -> bool {
+    let (Some(last_a), Some(last_b)) = (a.last_chunk::<16>(), b.last_chunk::<16>()) else {
+        return equal_few(a, b);
+    };
+    let (a, _) = a.as_chunks::<16>();
+    let (b, _) = b.as_chunks::<16>();
+    let difference = |a: &[u8; 16], b| u128::from_ne_bytes(*a) ^ u128::from_ne_bytes(b);
+    let all = a.iter().zip(b).fold(0, |all, (a, b)| all | difference(a, *b));
+    all | difference(last_a, *last_b) == 0
+}
+
+#[inline(always)]
+fn equal_few(a: &[u8], b: &[u8]) -> bool {
+    match (a.first_chunk::<8>(), a.last_chunk::<8>()) {
+        (Some(first), Some(last)) => b.first_chunk() == Some(first) && b.last_chunk() == Some(last),
+        _ => a == b,
     }
 }

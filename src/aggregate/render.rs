@@ -77,7 +77,6 @@ pub fn render(snapshot: Snapshot, plan: &Plan, at: UnixSeconds) -> Rendered {
                 emit.percentiles(plan, *histogram);
             }
             (aggregate, Emit::Nothing) => out.forwards.push((key, aggregate)),
-            (Aggregate::Empty, _) => {}
             (
                 Aggregate::Counter(_) | Aggregate::Gauge(_) | Aggregate::Set(_),
                 Emit::Aggregates | Emit::AggregatesAndPercentiles,

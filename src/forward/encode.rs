@@ -170,7 +170,6 @@ impl Entry for Aggregate {
                 return Ok(has_others.then_some(Reason::Unsupported));
             }
             Aggregate::Set(members) => ImportedValue::Set(members.into_all()),
-            Aggregate::Empty => return Err(Reason::Encode),
         };
         value.write(format, key, out)
     }

@@ -137,12 +137,16 @@ impl Reader<'_> {
     fn take<R: Receive>(&mut self, receive: &mut R) -> usize {
         match self.slab.receive(self.socket.socket.as_fd()) {
             Ok(received) => {
-                for datagram in self.slab.datagrams() {
-                    match datagram {
-                        Datagram::Whole(bytes) => receive.datagram(bytes),
-                        Datagram::TooLong => receive.too_long(),
+                let mut too_long = 0;
+                let whole = self.slab.datagrams().filter_map(|datagram| match datagram {
+                    Datagram::Whole(bytes) => Some(bytes),
+                    Datagram::TooLong => {
+                        too_long += 1;
+                        None
                     }
-                }
+                });
+                receive.read(self.slab.bytes(), whole);
+                (0..too_long).for_each(|_| receive.too_long());
                 received
             }
             Err(error) => {

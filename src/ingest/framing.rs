@@ -81,12 +81,26 @@ impl Lines {
     }
 
     fn take(&mut self, bytes: &[u8], receive: &mut impl Receive) {
-        let mut rest = bytes;
-        while let Some(end) = memchr::memchr(b'\n', rest) {
-            self.take_end(&rest[..end], receive);
-            rest = &rest[end + 1..];
-        }
-        self.keep(rest, receive);
+        let Some(first_end) = memchr::memchr(b'\n', bytes) else {
+            return self.keep(bytes, receive);
+        };
+        self.take_end(&bytes[..first_end], receive);
+        let rest = &bytes[first_end + 1..];
+        let last_end = memchr::memrchr(b'\n', rest).map_or(0, |at| at + 1);
+        let (lines, begun) = rest.split_at(last_end);
+        let mut too_long = 0;
+        let lines_of = memchr::memchr_iter(b'\n', lines).scan(0, |start, end| {
+            let line = &lines[*start..end];
+            *start = end + 1;
+            Some(line)
+        });
+        let whole = lines_of.filter(|line| {
+            too_long += usize::from(line.len() > self.longest);
+            (1..=self.longest).contains(&line.len())
+        });
+        receive.read(lines, whole);
+        (0..too_long).for_each(|_| receive.too_long());
+        self.keep(begun, receive);
     }
 
     /// Takes the end of a line, which is the whole of it if nothing has been kept.
@@ -97,10 +111,10 @@ impl Lines {
         match (self.kept.len(), end.len()) {
             (0, 0) => {}
             (kept, end) if kept + end > self.longest => receive.too_long(),
-            (0, _) => receive.datagram(end),
+            (0, _) => receive.packet(end),
             _ => {
                 self.kept.extend_from_slice(end);
-                receive.datagram(&self.kept);
+                receive.packet(&self.kept);
             }
         }
         self.kept.clear();
@@ -168,13 +182,13 @@ impl Frames {
                     let (part, rest) = bytes.split_at(bytes.len().min(*length - kept.len()));
                     bytes = rest;
                     if part.len() == *length {
-                        receive.datagram(part);
+                        receive.packet(part);
                     } else {
                         kept.extend_from_slice(part);
                         if kept.len() < *length {
                             return Ok(());
                         }
-                        receive.datagram(kept);
+                        receive.packet(kept);
                     }
                     self.expected = Expected::A_LENGTH;
                 }
@@ -214,23 +228,24 @@ mod tests {
 
     use super::*;
 
-    /// Pieces taken; `None` is one that was too long.
+    /// Pieces taken, and how many were too long.
     #[derive(Debug, Default, PartialEq)]
-    struct Pieces(Vec<Option<Vec<u8>>>);
+    struct Pieces(Vec<Vec<u8>>, usize);
 
     impl Pieces {
         fn of<const N: usize>(pieces: [Option<&[u8]>; N]) -> Pieces {
-            Pieces(pieces.map(|piece| piece.map(<[u8]>::to_vec)).to_vec())
+            let too_long = pieces.iter().filter(|piece| piece.is_none()).count();
+            Pieces(pieces.into_iter().flatten().map(<[u8]>::to_vec).collect(), too_long)
         }
     }
 
     impl Receive for Pieces {
-        fn datagram(&mut self, bytes: &[u8]) {
-            self.0.push(Some(bytes.to_vec()));
+        fn read<'a>(&mut self, _: &'a [u8], packets: impl Iterator<Item = &'a [u8]>) {
+            self.0.extend(packets.map(<[u8]>::to_vec));
         }
 
         fn too_long(&mut self) {
-            self.0.push(None);
+            self.1 += 1;
         }
 
         fn until_due(&self, _: Instant) -> Option<Duration> {

@@ -99,6 +99,11 @@ impl RecvSlab {
         }
     }
 
+    /// The memory that datagrams are in.
+    pub fn bytes(&self) -> &[u8] {
+        &self.slots
+    }
+
     /// What the last call received, in order.
     pub fn datagrams(&self) -> impl Iterator<Item = Datagram<'_>> {
         let slots = self.slots.chunks_exact(self.stride);

@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn a_body_waits_for_room_no_longer_than_it_may_and_then_leaves_nothing_behind() {
         let (inbox, worker) = sync_channel(1);
-        inbox.send(Work::Samples(crate::aggregate::Batch::with_capacity(0, 0))).expect("room");
+        inbox.send(Work::Flush(sync_channel(1).0)).expect("room");
         let importer = Importer::new(vec![inbox]);
         let before = Instant::now();
         let deadline = before + Duration::from_millis(5);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Collector, Router};
-use crate::protocol::dogstatsd::{self, Line, Message};
+use crate::protocol::dogstatsd::{self, Line, Message, Piece, Sample};
 use crate::protocol::{PacketType, Reason, Refusal};
 use crate::telemetry::counters::Count;
 
@@ -101,37 +101,61 @@ impl Intake {
         Intake { router, collector, counts, tally: Tally::default() }
     }
 
-    /// Takes one datagram, stream frame or stream line: lines separated by newlines. A bad
-    /// line costs its neighbours nothing.
+    /// Takes what one read has brought: datagrams, stream frames or stream lines, all of them
+    /// slices of `buffer`. A bad line costs its neighbours nothing.
     #[inline]
-    pub fn datagram(&mut self, bytes: &[u8]) {
-        self.tally.packets += 1;
-        self.tally.bytes += bytes.len() as u64;
-        for line in dogstatsd::lines(bytes) {
-            self.tally.lines += 1;
-            match dogstatsd::parse(line) {
-                Ok(Message::Metric(line)) => self.metric(&line),
-                Ok(Message::Event(event)) => {
-                    self.counts.events.add(1);
-                    let kept = self.collector.event(*event);
-                    self.counts.collector_full.add(u64::from(!kept));
+    pub fn read<'a>(&mut self, buffer: &'a [u8], packets: impl Iterator<Item = &'a [u8]>) {
+        for packet in packets {
+            self.tally.packets += 1;
+            self.tally.bytes += packet.len() as u64;
+            for piece in dogstatsd::pieces(buffer, packet) {
+                self.tally.lines += 1;
+                match piece {
+                    Piece::Sample(sample) => self.sample(buffer, &sample),
+                    Piece::Line(line) => self.line(buffer, line),
                 }
-                Ok(Message::ServiceCheck(check)) => {
-                    self.counts.checks.add(1);
-                    let kept = self.collector.check(*check);
-                    self.counts.collector_full.add(u64::from(!kept));
-                }
-                Err(refusal) => self.refuse(refusal),
             }
+        }
+        self.router.settle(buffer);
+    }
+
+    /// Takes a single packet.
+    pub fn packet(&mut self, bytes: &[u8]) {
+        self.read(bytes, std::iter::once(bytes));
+    }
+
+    #[inline(always)]
+    fn sample(&mut self, buffer: &[u8], sample: &Sample<'_>) {
+        if self.router.push_sample(buffer, sample).is_none() {
+            return self.refuse(refusal_of_metric(Reason::TooLong));
+        }
+        self.tally.metrics += 1;
+        self.tally.samples += 1;
+    }
+
+    #[inline(never)]
+    fn line(&mut self, buffer: &[u8], line: &[u8]) {
+        match dogstatsd::parse(line) {
+            Ok(Message::Metric(line)) => self.metric(buffer, &line),
+            Ok(Message::Event(event)) => {
+                self.counts.events.add(1);
+                let kept = self.collector.event(*event);
+                self.counts.collector_full.add(u64::from(!kept));
+            }
+            Ok(Message::ServiceCheck(check)) => {
+                self.counts.checks.add(1);
+                let kept = self.collector.check(*check);
+                self.counts.collector_full.add(u64::from(!kept));
+            }
+            Err(refusal) => self.refuse(refusal),
         }
     }
 
-    #[inline]
-    fn metric(&mut self, line: &Line<'_>) {
+    fn metric(&mut self, buffer: &[u8], line: &Line<'_>) {
         if line.timestamp.is_some() {
             return self.timestamped(line);
         }
-        let Some(samples) = self.router.push(line) else {
+        let Some(samples) = self.router.push(buffer, line) else {
             return self.refuse(refusal_of_metric(Reason::TooLong));
         };
         self.tally.metrics += 1;

@@ -1,17 +1,22 @@
 //! From a parsed line to the inbox of the worker that owns its series.
 
-use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 
-use crate::aggregate::batch::{Batch, KeyHasher, shard_of};
-use crate::pipeline::worker::Work;
+use super::lane::{Door, Lane};
+use crate::aggregate::{KeyHasher, OpKey, shard_of};
+use crate::model::MetricKind;
+use crate::protocol::dogstatsd::Sample;
 use crate::protocol::{Line, Values};
 use crate::sketch::{legacy_set, member_hash};
 
 /// An open batch is handed over when it is this old, full or not.
 const MAX_AGE: Duration = Duration::from_millis(10);
 
-/// Collects samples into one open batch per worker and hands them over by size or age.
+/// Samples that are fresh before they are settled: their operations, 10 KiB, and the keys they
+/// point to stay in the fastest cache.
+const MAX_FRESH: usize = 256;
+
+/// Collects samples into one open batch per worker, and has them applied or handed over.
 /// Owned by one listener thread.
 #[derive(Debug)]
 pub struct Router {
@@ -27,23 +32,13 @@ pub struct Router {
     lost: u64,
 }
 
-#[derive(Debug)]
-struct Lane {
-    open: Batch,
-    inbox: SyncSender<Work>,
-    /// Room for the next batch: as large as recent ones were, so that none has to grow.
-    ops: usize,
-    key_bytes: usize,
-}
-
 impl Router {
     /// A router to these workers. All routers of a process share `hasher`.
-    pub fn new(hasher: KeyHasher, inboxes: impl IntoIterator<Item = SyncSender<Work>>) -> Router {
-        let lane = |inbox| Lane { open: Batch::with_capacity(0, 0), inbox, ops: 0, key_bytes: 0 };
+    pub fn new<D: Into<Door>>(hasher: KeyHasher, doors: impl IntoIterator<Item = D>) -> Router {
         Router {
             hasher,
             legacy_sets: false,
-            lanes: inboxes.into_iter().map(lane).collect(),
+            lanes: doors.into_iter().map(|door| Lane::new(door.into())).collect(),
             open_since: None,
             blocked: Duration::ZERO,
             lost: 0,
@@ -55,44 +50,76 @@ impl Router {
         Router { legacy_sets, ..self }
     }
 
-    /// Appends every value of a line to the batch of its worker. Returns the number of
-    /// samples, or `None` if name and tags are longer than a batch can say.
-    #[inline]
-    pub fn push(&mut self, line: &Line<'_>) -> Option<u64> {
+    /// Takes every value of a line, which is in `buffer`. Returns the number of samples, or
+    /// `None` if the parts of the line are longer than an operation can say.
+    pub fn push(&mut self, buffer: &[u8], line: &Line<'_>) -> Option<u64> {
+        let key = OpKey::of(self.hasher, buffer, line.kind, line.name, line.tags)?;
         let index = shard_of(line.name, self.lanes.len());
-        let batch = &mut self.lanes[index].open;
-        let key = batch.push_key(self.hasher, line.kind, line.name, line.tags)?;
-        let before = batch.len();
+        let lane = &mut self.lanes[index];
+        let before = lane.fresh.len();
         match line.values {
-            Values::One(value) => batch.push(key, value.to_bits(), line.weight),
+            Values::One(value) => lane.fresh.push(key, value.to_bits(), line.weight),
             Values::Member(member) => {
-                batch.push(key, member_hash(member), line.weight);
+                lane.fresh.push(key, member_hash(member), line.weight);
                 if self.legacy_sets {
-                    batch.push_legacy_hash(legacy_set::member_hash(member));
+                    lane.fresh.push_legacy_hash(legacy_set::member_hash(member));
                 }
             }
             Values::Packed(_) => {
                 for value in line.values.numbers() {
-                    batch.push(key, value.to_bits(), line.weight);
+                    lane.fresh.push(key, value.to_bits(), line.weight);
                 }
             }
         }
-        let samples = (batch.len() - before) as u64;
-        if batch.is_full() {
-            self.hand_over(index);
+        let samples = (lane.fresh.len() - before) as u64;
+        if lane.fresh.len() >= MAX_FRESH {
+            self.settle(buffer);
         }
         Some(samples)
     }
 
-    /// Tells the router what time it is, once per read: open batches age from here.
+    /// The same for a line of the usual shape: one sample.
+    #[inline(always)]
+    pub fn push_sample(&mut self, buffer: &[u8], sample: &Sample<'_>) -> Option<()> {
+        let Sample { name, tags, kind, number, text, weight } = *sample;
+        let key = OpKey::of(self.hasher, buffer, kind, name, tags)?;
+        let index = shard_of(name, self.lanes.len());
+        let lane = &mut self.lanes[index];
+        if kind == MetricKind::Set {
+            lane.fresh.push(key, member_hash(text), weight);
+            if self.legacy_sets {
+                lane.fresh.push_legacy_hash(legacy_set::member_hash(text));
+            }
+        } else {
+            lane.fresh.push(key, number.to_bits(), weight);
+        }
+        if lane.fresh.len() >= MAX_FRESH {
+            self.settle(buffer);
+        }
+        Some(())
+    }
+
+    /// Has everything pushed since the last call applied, or copied: `buffer` may go.
+    pub fn settle(&mut self, buffer: &[u8]) {
+        for lane in &mut self.lanes {
+            let price = lane.settle(buffer);
+            self.blocked += price.blocked;
+            self.lost += price.lost;
+        }
+    }
+
+    /// Has what waits applied or handed over, if it can be or is old enough: call it once per
+    /// read, and say what time it is.
     pub fn hand_over_due(&mut self, now: Instant) {
+        let mut is_open = false;
+        for lane in &mut self.lanes {
+            is_open |= !lane.retry();
+        }
         match self.open_since {
+            _ if !is_open => self.open_since = None,
+            None => self.open_since = Some(now),
             Some(since) if now.duration_since(since) >= MAX_AGE => self.hand_over_all(),
             Some(_) => {}
-            None if self.lanes.iter().any(|lane| !lane.open.is_empty()) => {
-                self.open_since = Some(now);
-            }
-            None => {}
         }
     }
 
@@ -101,40 +128,14 @@ impl Router {
         self.open_since.map(|since| (since + MAX_AGE).saturating_duration_since(now))
     }
 
-    /// Hands over every open batch.
+    /// Hands over everything that waits.
     pub fn hand_over_all(&mut self) {
-        for index in 0..self.lanes.len() {
-            if !self.lanes[index].open.is_empty() {
-                self.hand_over(index);
-            }
+        for lane in self.lanes.iter_mut().filter(|lane| lane.is_open()) {
+            let price = lane.hand_over();
+            self.blocked += price.blocked;
+            self.lost += price.lost;
         }
         self.open_since = None;
-    }
-
-    /// Gives one lane's open batch to its worker, waiting while its inbox is full: what then
-    /// overflows is the socket's buffer, the one place where datagrams are dropped.
-    fn hand_over(&mut self, index: usize) {
-        let lane = &mut self.lanes[index];
-        lane.ops = recent_maximum(lane.ops, lane.open.len());
-        lane.key_bytes = recent_maximum(lane.key_bytes, lane.open.key_bytes());
-        let next =
-            Batch::with_capacity(lane.ops.next_power_of_two(), lane.key_bytes.next_power_of_two());
-        let mut batch = std::mem::replace(&mut lane.open, next);
-        let samples = batch.len() as u64;
-        let now = Instant::now();
-        batch.handed_over = Some(now);
-        let taken = match lane.inbox.try_send(Work::Samples(batch)) {
-            Ok(()) => true,
-            Err(TrySendError::Full(work)) => {
-                let taken = lane.inbox.send(work).is_ok();
-                self.blocked += now.elapsed();
-                taken
-            }
-            Err(TrySendError::Disconnected(_)) => false,
-        };
-        if !taken {
-            self.lost += samples;
-        }
     }
 
     /// Time spent waiting for workers since the last call.
@@ -146,9 +147,4 @@ impl Router {
     pub fn take_lost(&mut self) -> u64 {
         std::mem::take(&mut self.lost)
     }
-}
-
-/// The largest of recent sizes: it grows at once and shrinks slowly.
-fn recent_maximum(before: usize, now: usize) -> usize {
-    now.max(before - before / 16)
 }

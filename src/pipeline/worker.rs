@@ -2,13 +2,15 @@
 
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
 use super::importer::Part;
-use crate::aggregate::{Batch, Shard, Snapshot};
+use super::lane::{Door, Queued};
+use crate::aggregate::{Ops, Shard, Snapshot};
 
 /// Batches an inbox holds: 64 full ones are 65,536 samples, milliseconds of work.
 const INBOX_BATCHES: usize = 64;
@@ -17,7 +19,7 @@ const INBOX_BATCHES: usize = 64;
 #[derive(Debug)]
 pub enum Work {
     /// Samples to apply.
-    Samples(Batch),
+    Samples(Queued),
     /// Forwarded aggregates to merge.
     Import(Part),
     /// Hand over everything that came before this.
@@ -42,11 +44,11 @@ pub struct WorkerReport {
     pub samples: u64,
     /// Forwarded aggregates merged.
     pub imported: u64,
-    /// Time spent applying and merging.
+    /// Time its thread spent applying and merging.
     pub busy: Duration,
     /// How long taking the snapshot kept the worker from its inbox.
     pub pause: Duration,
-    /// Nanoseconds from hand-over to apply, one value a batch.
+    /// Nanoseconds in the inbox, one value a batch.
     pub queue_ns: Histogram<u32>,
 }
 
@@ -65,7 +67,8 @@ impl WorkerReport {
     }
 }
 
-/// A worker thread's state and loop.
+/// A worker's shard, and what it did. The thread of that name works on it, or, where all
+/// samples belong to one worker, whoever has samples and finds it free.
 #[derive(Debug)]
 pub struct Worker {
     shard: Shard,
@@ -78,29 +81,28 @@ impl Worker {
         Worker { shard, report: WorkerReport::new(index) }
     }
 
-    /// Works until every sender of the inbox is gone and it is empty.
-    pub fn run(mut self, inbox: &Receiver<Work>) {
-        for work in inbox {
-            match work {
-                Work::Samples(batch) => self.apply(&batch),
-                Work::Import(part) => self.import(part),
-                Work::Flush(reply) => {
-                    // A flusher that has given up waiting has logged so: nothing to do here.
-                    let _ = reply.send(self.drain());
-                }
+    fn take(&mut self, work: Work) {
+        match work {
+            Work::Samples(queued) => {
+                let start = Instant::now();
+                let waited = start.duration_since(queued.since).as_nanos();
+                self.report.queue_ns.saturating_record(u64::try_from(waited).unwrap_or(u64::MAX));
+                let (ops, keys) = queued.batch.parts();
+                self.apply(ops, keys);
+                self.report.busy += start.elapsed();
+            }
+            Work::Import(part) => self.import(part),
+            Work::Flush(reply) => {
+                // A flusher that has given up waiting has logged so: nothing to do here.
+                let _ = reply.send(self.drain());
             }
         }
     }
 
-    fn apply(&mut self, batch: &Batch) {
-        let start = Instant::now();
-        if let Some(handed_over) = batch.handed_over {
-            let waited = start.saturating_duration_since(handed_over).as_nanos();
-            self.report.queue_ns.saturating_record(u64::try_from(waited).unwrap_or(u64::MAX));
-        }
-        self.shard.apply(batch);
-        self.report.samples += batch.len() as u64;
-        self.report.busy += start.elapsed();
+    /// Adds samples to their series; their keys are in `buffer`.
+    pub(super) fn apply(&mut self, ops: &Ops, buffer: &[u8]) {
+        self.shard.apply(ops, buffer);
+        self.report.samples += ops.len() as u64;
     }
 
     fn import(&mut self, part: Part) {
@@ -127,7 +129,7 @@ impl Worker {
 /// All worker threads, seen from those who send to them.
 #[derive(Debug)]
 pub struct Workers {
-    inboxes: Vec<SyncSender<Work>>,
+    doors: Vec<Door>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -137,30 +139,46 @@ impl Workers {
     /// # Errors
     /// When the system gives no thread.
     pub fn start(shards: impl IntoIterator<Item = Shard>) -> io::Result<Workers> {
-        let mut workers = Workers { inboxes: Vec::new(), threads: Vec::new() };
+        let mut workers = Workers { doors: Vec::new(), threads: Vec::new() };
         for (index, shard) in shards.into_iter().enumerate() {
             let (inbox, receiver) = sync_channel(INBOX_BATCHES);
-            let worker = Worker::new(index, shard);
+            let worker = Arc::new(Mutex::new(Worker::new(index, shard)));
+            workers.doors.push(Door { inbox, worker: Some(Arc::clone(&worker)) });
             let thread = thread::Builder::new()
                 .name(format!("worker-{index}"))
-                .spawn(move || worker.run(&receiver))?;
-            workers.inboxes.push(inbox);
+                .spawn(move || run(&worker, &receiver))?;
             workers.threads.push(thread);
+        }
+        if workers.doors.len() > 1 {
+            // Readers that share several shards would pass their memory from core to core.
+            workers.doors.iter_mut().for_each(|door| door.worker = None);
         }
         Ok(workers)
     }
 
+    /// For readers: the ways to each worker, in the order of their indexes.
+    pub fn doors(&self) -> Vec<Door> {
+        self.doors.clone()
+    }
+
     /// The way into each worker's inbox, in the order of their indexes.
     pub fn inboxes(&self) -> Vec<SyncSender<Work>> {
-        self.inboxes.clone()
+        self.doors.iter().map(|door| door.inbox.clone()).collect()
     }
 
     /// Waits until all workers have ended: call it when nobody else sends to them any more.
     pub fn join(self) {
-        drop(self.inboxes);
+        drop(self.doors);
         for thread in self.threads {
             // A panic in a worker has been reported by the panic hook, which ends the process.
             let _ = thread.join();
         }
+    }
+}
+
+/// Works until every sender of the inbox is gone and it is empty.
+fn run(worker: &Mutex<Worker>, inbox: &Receiver<Work>) {
+    for work in inbox {
+        worker.lock().unwrap_or_else(PoisonError::into_inner).take(work);
     }
 }

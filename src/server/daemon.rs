@@ -73,7 +73,7 @@ impl Daemon {
             let counts = Arc::new(IntakeCounts::default());
             sources::add_intake(&telemetry, protocol, Arc::clone(&counts));
             let router =
-                Router::new(hasher, workers.inboxes()).with_legacy_sets(role == Role::LocalToV1);
+                Router::new(hasher, workers.doors()).with_legacy_sets(role == Role::LocalToV1);
             Intake::new(router, Arc::clone(&collector), counts)
         };
 

@@ -63,7 +63,7 @@ impl OwnTelemetry {
     pub(super) fn report(&mut self, telemetry: &Telemetry) {
         match self {
             OwnTelemetry::Pipeline(intake) => {
-                intake.datagram(&report::take_lines(telemetry, &[]));
+                intake.packet(&report::take_lines(telemetry, &[]));
                 intake.hand_over_all();
             }
             OwnTelemetry::Statsd { stats, tags } => stats.send(report::take_lines(telemetry, tags)),

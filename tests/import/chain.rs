@@ -48,7 +48,6 @@ fn forwarded(forwards: Vec<(Arc<MetricKey>, Aggregate)>) -> Vec<u8> {
             Aggregate::Gauge(last) => ImportedValue::Gauge(last),
             Aggregate::Histogram(histogram) => ImportedValue::Digest(histogram.into_merged()),
             Aggregate::Set(members) => ImportedValue::Set(members.into_all()),
-            Aggregate::Empty => panic!("nothing empty is forwarded"),
         };
         protobuf::append(&mut list, &key, &mut value);
     }

@@ -9,7 +9,6 @@ use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
-use veneur::aggregate::Batch;
 use veneur::forward::import::Import;
 use veneur::http::{self, Limits};
 use veneur::model::Role;
@@ -287,14 +286,14 @@ async fn wait_for(worker: &Arc<Mutex<Receiver<Work>>>) -> Work {
 #[tokio::test(flavor = "multi_thread")]
 async fn when_the_workers_do_not_keep_up_nothing_is_merged() {
     let (inbox, worker) = sync_channel(1);
-    inbox.send(Work::Samples(Batch::with_capacity(0, 0))).expect("there is room");
+    inbox.send(Work::Flush(sync_channel(1).0)).expect("there is room");
     let worker = Arc::new(Mutex::new(worker));
     let page = page_before(inbox, "timeout: 100ms").await;
     let id = "X-Veneur-Batch: 00000000000000aa/1/0\r\n";
     let refused = post(page, id, JSON);
     assert_eq!((refused.status, refused.body.as_str()), (503, "all workers are busy\n"));
     assert!(refused.headers.contains("retry-after: 1"), "{refused:?}");
-    assert!(matches!(wait_for(&worker).await, Work::Samples(_)));
+    assert!(matches!(wait_for(&worker).await, Work::Flush(_)));
 
     // Nothing came after the samples, and the batch is not taken for one that was merged.
     let again = spawn_blocking(move || post(page, id, JSON).status);

@@ -62,11 +62,13 @@ pub(crate) struct Recorder {
 }
 
 impl Receive for Recorder {
-    fn datagram(&mut self, bytes: &[u8]) {
-        self.gate.pass();
-        self.oldest.get_or_insert_with(Instant::now);
-        // A test that has heard enough may be gone.
-        let _ = self.tell.send(Heard::took(bytes));
+    fn read<'a>(&mut self, _: &'a [u8], packets: impl Iterator<Item = &'a [u8]>) {
+        for packet in packets {
+            self.gate.pass();
+            self.oldest.get_or_insert_with(Instant::now);
+            // A test that has heard enough may be gone.
+            let _ = self.tell.send(Heard::took(packet));
+        }
     }
 
     fn too_long(&mut self) {

@@ -54,10 +54,12 @@ fn a_datagram_that_is_too_long_is_refused_whole_and_costs_its_neighbours_nothing
     for datagram in [&b"before:1|c"[..], &[b'x'; 101], &[b'x'; 10_000], b"after:1|c"] {
         sender.send(datagram).expect("loopback takes it");
     }
-    assert_eq!(daemon.hears(), Heard::took("before:1|c"));
-    assert_eq!(daemon.hears(), Heard::TooLong);
-    assert_eq!(daemon.hears(), Heard::TooLong);
-    assert_eq!(daemon.hears(), Heard::took("after:1|c"));
+    // How many of them one read brings, and so their order, is the kernel's business.
+    let mut heard = [(); 4].map(|()| daemon.hears());
+    heard.sort();
+    let took = [Heard::took("after:1|c"), Heard::took("before:1|c")];
+    assert_eq!(heard[..2], took);
+    assert_eq!(heard[2..], [Heard::TooLong, Heard::TooLong]);
 }
 
 #[test]

@@ -1,0 +1,168 @@
+//! A reader's lane to one worker: the open batch, and the ways it can go.
+//!
+//! Where all samples belong to one worker, a reader adds what it has read to the shard itself
+//! whenever nobody else is at it: no copy to another core, no second thread to wake. Nobody
+//! ever waits for the shard this way: if it is taken (by a flush, an import, another reader),
+//! samples wait in the open batch, and when that is full or old it goes to the worker's inbox
+//! like everything else.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::worker::{Work, Worker};
+use crate::aggregate::{Batch, Ops};
+
+/// The ways to one worker.
+#[derive(Clone, Debug)]
+pub struct Door {
+    /// What the worker takes one after the other; waits where it is full.
+    pub inbox: SyncSender<Work>,
+    /// The worker itself, where readers may do its work.
+    pub worker: Option<Arc<Mutex<Worker>>>,
+}
+
+impl From<SyncSender<Work>> for Door {
+    fn from(inbox: SyncSender<Work>) -> Door {
+        Door { inbox, worker: None }
+    }
+}
+
+/// A batch in an inbox.
+#[derive(Debug)]
+pub struct Queued {
+    /// The samples.
+    pub batch: Batch,
+    pub(super) since: Instant,
+    _waiting: Waiting,
+}
+
+/// One of the batches of a lane that wait.
+#[derive(Debug)]
+struct Waiting(Arc<AtomicUsize>);
+
+impl Waiting {
+    fn one_more(count: &Arc<AtomicUsize>) -> Waiting {
+        count.fetch_add(1, Ordering::Relaxed);
+        Waiting(Arc::clone(count))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Release);
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Lane {
+    /// What the reader has just parsed; the keys are in what it received.
+    pub(super) fresh: Ops,
+    /// What must wait.
+    open: Batch,
+    door: Door,
+    /// Batches of this lane that the worker has not applied yet.
+    waiting: Arc<AtomicUsize>,
+    /// Room for the next batch: as large as recent ones were, so that none has to grow.
+    ops: usize,
+    key_bytes: usize,
+}
+
+/// What handing over a batch has cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Price {
+    /// Time spent waiting for a worker whose inbox was full.
+    pub(super) blocked: Duration,
+    /// Samples that could not be handed over because their worker is gone.
+    pub(super) lost: u64,
+}
+
+impl Lane {
+    pub(super) fn new(door: Door) -> Lane {
+        Lane {
+            fresh: Ops::default(),
+            open: Batch::default(),
+            door,
+            waiting: Arc::default(),
+            ops: 0,
+            key_bytes: 0,
+        }
+    }
+
+    /// Whether something waits.
+    pub(super) fn is_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
+    /// Adds what is fresh to the shard, or has it wait: `buffer`, which its keys are in, is not
+    /// needed any more.
+    #[inline]
+    pub(super) fn settle(&mut self, buffer: &[u8]) -> Price {
+        let mut price = Price::default();
+        if !self.fresh.is_empty() {
+            if !self.apply(buffer) {
+                self.open.copy_from(&self.fresh, buffer);
+                if self.open.is_full() {
+                    price = self.hand_over();
+                }
+            }
+            self.fresh.clear();
+        }
+        price
+    }
+
+    /// Adds what waits and what is fresh to the shard, if that is possible at once. Batches
+    /// stay in order, so that the last gauge stays the last: while some wait in the inbox, it
+    /// is not.
+    #[inline]
+    fn apply(&mut self, buffer: &[u8]) -> bool {
+        let Some(worker) = &self.door.worker else { return false };
+        if self.waiting.load(Ordering::Acquire) > 0 {
+            return false;
+        }
+        // A panic that poisoned it has ended the process.
+        let Ok(mut worker) = worker.try_lock() else { return false };
+        if !self.open.is_empty() {
+            let (ops, keys) = self.open.parts();
+            worker.apply(ops, keys);
+            self.open.clear();
+        }
+        worker.apply(&self.fresh, buffer);
+        true
+    }
+
+    /// Has what waits applied if that is possible now.
+    pub(super) fn retry(&mut self) -> bool {
+        self.open.is_empty() || self.apply(&[])
+    }
+
+    /// Gives what waits to the worker, waiting while its inbox is full: what then overflows is
+    /// the socket's buffer, the one place where datagrams are dropped.
+    pub(super) fn hand_over(&mut self) -> Price {
+        if self.retry() {
+            return Price::default();
+        }
+        self.ops = recent_maximum(self.ops, self.open.len());
+        self.key_bytes = recent_maximum(self.key_bytes, self.open.key_bytes());
+        let next =
+            Batch::with_capacity(self.ops.next_power_of_two(), self.key_bytes.next_power_of_two());
+        let batch = std::mem::replace(&mut self.open, next);
+        let samples = batch.len() as u64;
+        let since = Instant::now();
+        let queued = Queued { batch, since, _waiting: Waiting::one_more(&self.waiting) };
+        match self.door.inbox.try_send(Work::Samples(queued)) {
+            Ok(()) => Price::default(),
+            Err(TrySendError::Full(work)) => {
+                let taken = self.door.inbox.send(work).is_ok();
+                Price { blocked: since.elapsed(), lost: if taken { 0 } else { samples } }
+            }
+            Err(TrySendError::Disconnected(_)) => Price { blocked: Duration::ZERO, lost: samples },
+        }
+    }
+}
+
+/// The largest of recent sizes: it grows at once and shrinks slowly.
+fn recent_maximum(before: usize, now: usize) -> usize {
+    now.max(before - before / 16)
+}
