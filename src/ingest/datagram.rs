@@ -25,11 +25,12 @@ use crate::telemetry::{Telemetry, names};
 /// Datagrams per call. Measured: 32 to 256 make no difference.
 const BATCH: usize = 64;
 
-/// Length of a nap.
-const NAP: Duration = Duration::from_micros(500);
+/// Length of a nap. Twice as long costs a steady 50,000 datagrams a second a tenth less, and
+/// leaves half as much room for a burst.
+const NAP: Duration = Duration::from_millis(1);
 
 /// The receive buffer, as the kernel counts it, below which there is no nap. A datagram of 90
-/// bytes is charged 832, so this is 5,000 of them, or 25 ms at 200,000 a second.
+/// bytes is charged 832, so this is 5,000 of them: five naps full at a million a second.
 const NAP_NEEDS_BYTES: usize = 4 << 20;
 
 /// How long to leave a socket alone that answers with an error.

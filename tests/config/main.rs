@@ -15,7 +15,7 @@ use veneur::config::machine::Machine;
 use veneur::config::{self, Loaded, Problem, Problems, Settings};
 use veneur::model::{Role, Statistic};
 
-/// A machine without surprises: eight cores, one name, no files.
+/// A machine without surprises: 32 cores, one name, no files.
 fn machine() -> Machine {
     fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         match host {
@@ -30,7 +30,7 @@ fn machine() -> Machine {
             _ => Err(io::Error::other("no such file")),
         }
     }
-    Machine { cores: 8, hostname: || Some("testhost".to_owned()), resolve, read }
+    Machine { cores: 32, hostname: || Some("testhost".to_owned()), resolve, read }
 }
 
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
@@ -85,12 +85,12 @@ fn without_a_file_everything_has_a_default() {
     assert_eq!(defaults.aggregates, [Statistic::Max, Statistic::Min, Statistic::Count]);
     let quantiles: Vec<_> = defaults.percentiles.iter().map(|p| p.quantile()).collect();
     assert_eq!(quantiles, [0.5, 0.75, 0.99]);
-    assert_eq!(defaults.num_workers.get(), 2, "a quarter of eight cores");
+    assert_eq!(defaults.num_workers.get(), 2, "one for each 16 of 32 cores");
     assert_eq!(defaults.intake.num_readers.get(), 2);
     assert_eq!(defaults.datadog, None);
     assert_eq!(defaults.role(), Role::Global);
     assert_eq!(parse("").expect("it has been read above").warnings, []);
-    for cores in [1, 2, 4, 7] {
+    for cores in [1, 2, 16, 31] {
         let loaded = config::parse("", "", [], true, &Machine { cores, ..machine() });
         assert_eq!(loaded.expect("defaults work anywhere").settings.num_workers.get(), 1);
     }
