@@ -166,3 +166,83 @@ impl Lane {
 fn recent_maximum(before: usize, now: usize) -> usize {
     now.max(before - before / 16)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, sync_channel};
+
+    use super::*;
+    use crate::aggregate::{Aggregate, KeyHasher, OpKey, Shard};
+    use crate::model::{ExtendTags, MetricKind, Role, Weight};
+
+    /// A lane to a worker that nobody runs, the worker, and its inbox.
+    fn lane() -> (Lane, Arc<Mutex<Worker>>, Receiver<Work>) {
+        let shard = Shard::new(Role::Global, ExtendTags::default());
+        let worker = Arc::new(Mutex::new(Worker::new(0, shard)));
+        let (inbox, received) = sync_channel(8);
+        let lane = Lane::new(Door { inbox, worker: Some(Arc::clone(&worker)) });
+        (lane, worker, received)
+    }
+
+    /// Sets the gauge `g`.
+    fn set(lane: &mut Lane, value: f64) {
+        let buffer = b"g";
+        let key = OpKey::of(KeyHasher::random(), buffer, MetricKind::Gauge, buffer, b"");
+        lane.fresh.push(key.expect("it is short"), value.to_bits(), Weight::ONE);
+        lane.settle(buffer);
+    }
+
+    fn gauge(worker: &Mutex<Worker>) -> Option<f64> {
+        let (reply, answer) = sync_channel(1);
+        worker.lock().expect("nobody panics").take(Work::Flush(reply));
+        let snapshot = answer.recv().expect("it has answered").snapshot;
+        snapshot.entries.into_iter().next().map(|(_, aggregate)| match aggregate {
+            Aggregate::Gauge(value) => value,
+            other => panic!("a gauge is {other:?}"),
+        })
+    }
+
+    #[test]
+    fn what_is_fresh_is_applied_at_once_if_nobody_is_at_the_shard() {
+        let (mut lane, worker, received) = lane();
+        set(&mut lane, 1.0);
+        assert!(!lane.is_open());
+        assert_eq!(gauge(&worker), Some(1.0));
+        assert!(received.try_recv().is_err(), "nothing was handed over");
+    }
+
+    #[test]
+    fn what_meets_somebody_else_waits_and_is_applied_before_what_comes_later() {
+        let (mut lane, worker, _received) = lane();
+        let busy = worker.lock().expect("nobody panics");
+        set(&mut lane, 1.0);
+        assert!(lane.is_open());
+        drop(busy);
+        set(&mut lane, 2.0);
+        assert!(!lane.is_open());
+        assert_eq!(gauge(&worker), Some(2.0));
+    }
+
+    #[test]
+    fn nothing_overtakes_a_batch_in_the_inbox() {
+        let (mut lane, worker, received) = lane();
+        let busy = worker.lock().expect("nobody panics");
+        set(&mut lane, 1.0);
+        lane.hand_over();
+        drop(busy);
+        set(&mut lane, 2.0);
+        assert!(lane.is_open(), "the first is not applied yet");
+        worker.lock().expect("nobody panics").take(received.recv().expect("handed over"));
+        assert!(lane.retry());
+        assert_eq!(gauge(&worker), Some(2.0));
+    }
+
+    #[test]
+    fn samples_for_a_worker_that_is_gone_are_counted() {
+        let (inbox, received) = sync_channel(1);
+        let mut lane = Lane::new(inbox.into());
+        drop(received);
+        set(&mut lane, 1.0);
+        assert_eq!(lane.hand_over().lost, 1);
+    }
+}

@@ -81,7 +81,8 @@ impl Worker {
         Worker { shard, report: WorkerReport::new(index) }
     }
 
-    fn take(&mut self, work: Work) {
+    /// Does what comes next.
+    pub(super) fn take(&mut self, work: Work) {
         match work {
             Work::Samples(queued) => {
                 let start = Instant::now();
