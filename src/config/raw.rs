@@ -144,7 +144,7 @@ impl Row {
 }
 
 /// Keys that mean something to a proxy; one that ends in `_` or `.` stands for all that begin so.
-const OF_A_PROXY: [&str; 14] = [
+const OF_A_PROXY: [&str; 15] = [
     "interval",
     "hostname",
     "tags",
@@ -156,6 +156,7 @@ const OF_A_PROXY: [&str; 14] = [
     "forward.",
     "consul_",
     "ignore_tags",
+    "spool.",
     "stats_address",
     "sentry_dsn",
     "debug",

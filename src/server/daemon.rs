@@ -77,11 +77,7 @@ impl Daemon {
             Intake::new(router, Arc::clone(&collector), counts)
         };
 
-        let spool_failed = |source| StartError::Spool {
-            path: settings.spool.directory.clone().unwrap_or_default(),
-            source,
-        };
-        let backlog = destinations::start_backlog(&settings, &telemetry).map_err(spool_failed)?;
+        let backlog = destinations::start_backlog(&settings, &telemetry)?;
         let sinks = destinations::start(&settings, &telemetry, backlog.as_ref())?;
         let sinks: Sinks = Arc::new(Mutex::new(sinks));
         let own = match &settings.stats_address {
@@ -103,8 +99,7 @@ impl Daemon {
             .forward
             .as_ref()
             .map(|forward| {
-                let spool = destinations::start_forward_spool(&settings, &telemetry);
-                let spool = spool.map_err(spool_failed)?;
+                let spool = destinations::start_forward_spool(&settings, &telemetry)?;
                 let telemetry = telemetry.clone();
                 let forwarder = Forwarder::spawn(forward, settings.interval, telemetry, spool)?;
                 Ok::<_, StartError>(forwarder)

@@ -1,7 +1,6 @@
 //! The sinks a configuration asks for.
 
-use std::io;
-
+use super::StartError;
 use crate::config::Settings;
 use crate::sinks::backlog::Backlog;
 use crate::sinks::console::Console;
@@ -43,11 +42,11 @@ pub(super) fn start(
 pub(super) fn start_backlog(
     settings: &Settings,
     telemetry: &Telemetry,
-) -> io::Result<Option<Backlog<Http>>> {
+) -> Result<Option<Backlog<Http>>, StartError> {
     if settings.datadog.is_none() {
         return Ok(None);
     }
-    let spool = Spool::start(datadog::NAME, &settings.spool, telemetry.clone())?;
+    let spool = start_spool(datadog::NAME, settings, telemetry)?;
     Ok(Some(Backlog::start(datadog::NAME, spool, telemetry.clone())))
 }
 
@@ -55,10 +54,20 @@ pub(super) fn start_backlog(
 pub(super) fn start_forward_spool(
     settings: &Settings,
     telemetry: &Telemetry,
-) -> io::Result<Option<Spool>> {
+) -> Result<Option<Spool>, StartError> {
     let has_directory = settings.spool.directory.is_some();
-    let start = || Spool::start("forward", &settings.spool, telemetry.clone());
-    has_directory.then(start).transpose()
+    has_directory.then(|| start_spool("forward", settings, telemetry)).transpose()
+}
+
+fn start_spool(
+    name: &'static str,
+    settings: &Settings,
+    telemetry: &Telemetry,
+) -> Result<Spool, StartError> {
+    Spool::start(name, &settings.spool, telemetry.clone()).map_err(|source| StartError::Spool {
+        path: settings.spool.directory.clone().unwrap_or_default(),
+        source,
+    })
 }
 
 /// Whether two configurations ask for different sinks.

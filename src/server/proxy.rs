@@ -19,7 +19,7 @@ use super::outlet::OwnTelemetry;
 use super::pages::{self, Doors};
 use super::stats::StatsAddress;
 use super::steering::{Order, Steering};
-use super::{Server, StartError};
+use super::{Server, StartError, destinations};
 use crate::config::{Loaded, Settings};
 use crate::forward::Forwarder;
 use crate::forward::import::Import;
@@ -59,7 +59,8 @@ impl Proxy {
             Ok::<_, StartError>(OwnTelemetry::Statsd { stats, tags: settings.tags.clone() })
         });
         let own = own.transpose()?;
-        let forwarder = Forwarder::spawn(forward, settings.interval, telemetry.clone(), None)?;
+        let spool = destinations::start_forward_spool(&settings, &telemetry)?;
+        let forwarder = Forwarder::spawn(forward, settings.interval, telemetry.clone(), spool)?;
         let ring = forwarder.ring();
         let import = Import::new(forwarder.relay(), &settings.import, telemetry.clone());
         let shown = Arc::new(Mutex::new(settings.clone()));

@@ -11,6 +11,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::fake_intake::{FakeIntake, Fault};
+use crate::ledger::total;
+use crate::proxy::{PROTOBUF, counter, import};
 use crate::relay::{Behaviour, Relay};
 use crate::support::{Daemon, free_port, http, scratch_directory, wait_until};
 
@@ -376,6 +378,47 @@ fn a_directory_that_cannot_be_written_is_said_at_the_start() {
     let (code, log) = crate::lifecycle::failed_start(yaml);
     assert_eq!(code, Some(1));
     assert!(log.contains("cannot use spool.directory /proc/veneur"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_that_is_killed_keeps_what_it_has_said_yes_to_and_could_not_pass_on() {
+    let scratch = Scratch::new();
+    let intake = FakeIntake::start().await;
+    let port = free_port();
+    let proxy = json!({
+        "forward_address": format!("http://127.0.0.1:{port}"),
+        "http_address": "127.0.0.1:0",
+        "interval": "1s",
+        "spool": spool(&scratch),
+    });
+    let again = proxy.clone();
+    let sending = tokio::task::spawn_blocking(move || {
+        let mut proxy = Daemon::start_proxy(&proxy.to_string());
+        for name in ["one", "two", "three"] {
+            assert_eq!(import(&proxy.http, PROTOBUF, &counter(name)).0, 202);
+        }
+        let spooled = |family| total(&proxy, family, "forward");
+        wait_until("it is on disk", || {
+            spooled("veneur_spool_items") == 3 && spooled("veneur_spool_memory_bytes") == 0
+        });
+        proxy.signal("KILL");
+        proxy.wait();
+    });
+    sending.await.expect("it does not panic");
+    let global = json!({"http_address": format!("127.0.0.1:{port}"), "interval": "60s"});
+    let global = Node::start(&intake, global).await;
+    let delivering = tokio::task::spawn_blocking(move || {
+        let mut proxy = Daemon::start_proxy(&again.to_string());
+        wait_until("it is delivered", || {
+            total(&proxy, "veneur_forward_entries_delivered_total", "") == 3
+        });
+        proxy.stop();
+    });
+    delivering.await.expect("it does not panic");
+    global.stop().await;
+    for name in ["one", "two", "three"] {
+        assert_eq!(sum_of(&intake, name), 1, "{name}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
