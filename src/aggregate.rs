@@ -8,12 +8,14 @@ pub mod batch;
 pub mod histogram;
 mod import;
 pub mod intern;
+pub mod limits;
 pub mod members;
 pub mod render;
 pub mod shard;
 
 pub use batch::{Batch, KeyHasher, OpKey, Ops, shard_of};
 pub use histogram::Histogram;
+pub use limits::{ContextLimits, Folded};
 pub use members::Members;
 pub use render::{Plan, Rendered, render};
 pub use shard::{Shard, Snapshot};

@@ -7,6 +7,7 @@
 mod daemon;
 mod destinations;
 mod outlet;
+mod overflow;
 mod pages;
 pub mod panics;
 mod proxy;

@@ -65,8 +65,9 @@ impl Shard {
                 _ => None,
             };
             let slot = known.unwrap_or_else(|| {
-                has_learnt = true;
-                self.find_or_learn(op.key, buffer)
+                let (slot, is_new) = self.find_or_learn(op.key, buffer);
+                has_learnt |= is_new;
+                slot
             });
             scratch.slots.push(slot);
         }

@@ -212,6 +212,14 @@ pub fn shard_of(name: &[u8], shards: usize) -> usize {
 }
 
 #[cfg(test)]
+impl KeyHasher {
+    /// The same each time, so that a later batch is known.
+    pub(super) fn fixed() -> KeyHasher {
+        KeyHasher { seed: 1 }
+    }
+}
+
+#[cfg(test)]
 impl Batch {
     /// Appends a sample of weight 1.
     pub(super) fn push(

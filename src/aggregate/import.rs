@@ -21,7 +21,7 @@ impl Shard {
     pub fn import(&mut self, entry: ImportedEntry) {
         let ImportedEntry { name, tags, kind, scope, value } = entry;
         let scope = scope_of_imported(kind, scope);
-        let slot = self.slot_of(MetricKey { name: name.into(), tags, kind, scope });
+        let slot = self.slot_of_imported(MetricKey { name: name.into(), tags, kind, scope });
         let place = self.touch(slot, kind);
         match (&mut self.open[place as usize].1, value) {
             (Aggregate::Counter(sum), ImportedValue::Counter(more)) => *sum += more,

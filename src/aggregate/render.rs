@@ -152,7 +152,7 @@ mod tests {
     }
 
     fn rendered(role: Role, entries: Vec<(Arc<MetricKey>, Aggregate)>) -> (Vec<String>, usize) {
-        let snapshot = Snapshot { entries, series: 0 };
+        let snapshot = Snapshot { entries, ..Snapshot::default() };
         let plan = plan(role);
         let out = render(snapshot, &plan, UnixSeconds(1));
         let name = |point: &Point| {
@@ -180,7 +180,11 @@ mod tests {
     fn an_overflowed_sum_is_counted_and_not_emitted() {
         let entries =
             vec![(key(MetricKind::Counter, Scope::Mixed), Aggregate::Counter(f64::INFINITY))];
-        let out = render(Snapshot { entries, series: 1 }, &plan(Role::Local), UnixSeconds(1));
+        let out = render(
+            Snapshot { entries, series: 1, ..Snapshot::default() },
+            &plan(Role::Local),
+            UnixSeconds(1),
+        );
         assert_eq!((out.points.len(), out.non_finite), (0, 1));
     }
 }

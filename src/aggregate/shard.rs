@@ -6,12 +6,18 @@ use super::Aggregate;
 use super::apply::Scratch;
 use super::batch::OpKey;
 use super::intern::{Interner, SlotId};
+use super::limits::refused::Refused;
+use super::limits::{Census, ContextLimits, FoldCounts, Folded, Origin, OverflowKeys, Room};
 use crate::model::{ExtendTags, MetricKey, MetricKind, Role, TagSet, text};
 
 /// A series without samples for this many intervals is forgotten.
 const IDLE_INTERVALS: u32 = 30;
 /// Forgetting rebuilds the tables, so it waits until it frees this many series at least.
 const MIN_FORGOTTEN: usize = 1024;
+/// Where a limit is reached, series that have had no sample for a whole interval make room, as
+/// long as they are at least one of so many.
+const IDLE_IN_THE_WAY: u32 = 1;
+const PART_IN_THE_WAY: usize = 64;
 
 /// A table from keys to aggregates, owned by one thread.
 ///
@@ -30,6 +36,13 @@ pub struct Shard {
     pub(super) open: Vec<Entry>,
     /// Number of the running interval, from 1.
     interval: u32,
+    /// Who takes how much room, by slot.
+    census: Census,
+    /// Where series go for which there is none.
+    overflow: OverflowKeys,
+    /// Spellings that do.
+    refused: Refused,
+    folds: FoldCounts,
     /// For [`Shard::apply`].
     pub(super) scratch: Option<Box<Scratch>>,
 }
@@ -53,12 +66,42 @@ pub struct Snapshot {
     pub entries: Vec<Entry>,
     /// Series the shard knows, idle ones included.
     pub series: usize,
+    /// What there was no room for.
+    pub folded: Folded,
+    /// Series forgotten. Letting go of many takes longer than the shard should be kept waiting.
+    pub forgotten: Vec<Arc<MetricKey>>,
+}
+
+/// Where the samples of a key go.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Found {
+    /// To its own series.
+    Own(SlotId),
+    /// To one that stands for others.
+    Overflow(SlotId),
 }
 
 impl Shard {
-    /// An empty shard. `role` and `extend_tags` decide which keys are the same series.
+    /// An empty shard without limits. `role` and `extend_tags` decide which keys are the same
+    /// series.
     pub fn new(role: Role, extend_tags: ExtendTags) -> Shard {
+        Shard::with_limits(role, extend_tags, ContextLimits::NONE, 0)
+    }
+
+    /// An empty shard that holds no more than `limits`; `worker` is its number.
+    pub fn with_limits(
+        role: Role,
+        extend_tags: ExtendTags,
+        limits: ContextLimits,
+        worker: usize,
+    ) -> Shard {
+        // What a local node forwards must not meet what a global one folds itself.
+        let name = format!("{}-{worker}", role.as_str());
         Shard {
+            overflow: OverflowKeys::new(&extend_tags, &name),
+            census: Census::new(limits),
+            refused: Refused::new(limits.contexts),
+            folds: FoldCounts::default(),
             role,
             extend_tags,
             interner: Interner::default(),
@@ -81,33 +124,86 @@ impl Shard {
         place.at
     }
 
-    /// The slot of a raw key in `buffer`, which is learnt if it is new.
+    /// The slot of a raw key in `buffer`, which is learnt if it is new; and whether one was.
     #[cold]
-    pub(super) fn find_or_learn(&mut self, key: OpKey, buffer: &[u8]) -> SlotId {
-        self.interner.find(key, buffer).unwrap_or_else(|| self.learn(key, buffer))
+    pub(super) fn find_or_learn(&mut self, key: OpKey, buffer: &[u8]) -> (SlotId, bool) {
+        if let Some(slot) = self.interner.find(key, buffer) {
+            return (slot, false);
+        }
+        if let Some(slot) = self.refused.find(key, buffer) {
+            self.folds.sample(slot);
+            return (slot, false);
+        }
+        self.learn(key, buffer)
     }
 
-    fn learn(&mut self, key: OpKey, buffer: &[u8]) -> SlotId {
+    fn learn(&mut self, key: OpKey, buffer: &[u8]) -> (SlotId, bool) {
         let (name, tags) = key.bytes(buffer);
         let (tags, scope) = TagSet::from_section(tags, &self.extend_tags);
         let name = text::lossy(name).into();
-        let slot = self.slot_of(MetricKey { name, tags, kind: key.kind, scope });
-        self.interner.add_alias(key, buffer, slot, self.keys.len());
+        match self.slot_of(MetricKey { name, tags, kind: key.kind, scope }, Origin::Sample) {
+            Found::Own(slot) => {
+                self.interner.add_alias(key, buffer, slot, self.keys.len());
+                (slot, true)
+            }
+            Found::Overflow(slot) => {
+                self.refused.insert(key, buffer, slot);
+                self.folds.sample(slot);
+                (slot, false)
+            }
+        }
+    }
+
+    /// The same for what another node has merged.
+    pub(super) fn slot_of_imported(&mut self, key: MetricKey) -> SlotId {
+        match self.slot_of(key, Origin::Import) {
+            Found::Own(slot) => slot,
+            Found::Overflow(slot) => {
+                self.folds.sample(slot);
+                slot
+            }
+        }
+    }
+
+    /// Finds or makes the slot of a series, or of what stands for it if there is no room. Its
+    /// scope is made canonical for this role.
+    fn slot_of(&mut self, mut key: MetricKey, origin: Origin) -> Found {
+        key.scope = key.scope.canonical(key.kind, self.role);
+        let room = Census::room_of(&key);
+        match self.find_or_add(key, room) {
+            Ok(slot) => Found::Own(slot),
+            Err(key) => Found::Overflow(self.fold(key, origin)),
+        }
+    }
+
+    /// The slot of what stands for a new series that there is no room for.
+    fn fold(&mut self, key: MetricKey, origin: Origin) -> SlotId {
+        let slot = match self.find_or_add(self.overflow.of_name(key, origin), Room::Overflow) {
+            Ok(slot) => slot,
+            Err(key) => {
+                self.folds.name(&key.name);
+                let last = self.overflow.last(&key);
+                self.find_or_add(last, Room::Last).expect("there is always room for the last")
+            }
+        };
+        self.folds.context(slot);
         slot
     }
 
-    /// Finds or makes the slot of a series. Its scope is made canonical for this role.
-    pub(super) fn slot_of(&mut self, mut key: MetricKey) -> SlotId {
-        key.scope = key.scope.canonical(key.kind, self.role);
+    /// Finds or makes the slot of a canonical key; gives the key back if there is no room.
+    fn find_or_add(&mut self, key: MetricKey, room: Room) -> Result<SlotId, MetricKey> {
         let keys = &self.keys;
-        let known = self.interner.find_canonical(&key, |slot| &keys[slot as usize]);
-        known.unwrap_or_else(|| {
-            let slot = self.keys.len() as SlotId;
-            self.interner.add_canonical(&key, slot);
-            self.keys.push(Arc::new(key));
-            self.places.push(Place { interval: 0, at: 0 });
-            slot
-        })
+        if let Some(slot) = self.interner.find_canonical(&key, |slot| &keys[slot as usize]) {
+            return Ok(slot);
+        }
+        if !self.census.admit(&key, room) {
+            return Err(key);
+        }
+        let slot = self.keys.len() as SlotId;
+        self.interner.add_canonical(&key, slot);
+        self.keys.push(Arc::new(key));
+        self.places.push(Place { interval: 0, at: 0 });
+        Ok(slot)
     }
 
     /// Hands over everything accumulated and starts the next interval.
@@ -115,39 +211,61 @@ impl Shard {
         let room = Vec::with_capacity(self.open.len());
         let entries = std::mem::replace(&mut self.open, room);
         let series = self.keys.len();
+        let folded = self.folds.take(&self.keys);
         self.interval += 1;
-        self.forget_idle();
-        Snapshot { entries, series }
+        let forgotten = self.forget_idle(folded.samples > 0);
+        Snapshot { entries, series, folded, forgotten }
     }
 
-    /// Forgets series that have been idle for long, once there are enough of them.
-    fn forget_idle(&mut self) {
+    /// Forgets series that have been idle for long, once there are enough of them; and those
+    /// that are in the way of others, where there is no room.
+    fn forget_idle(&mut self, is_short_of_room: bool) -> Vec<Arc<MetricKey>> {
         let now = self.interval;
-        let is_idle = |place: &Place| now - place.interval > IDLE_INTERVALS;
         // Looking costs as much as a flush, so not every interval.
-        if !now.is_multiple_of(IDLE_INTERVALS / 4) {
-            return;
+        if !is_short_of_room && !now.is_multiple_of(IDLE_INTERVALS / 4) {
+            return Vec::new();
         }
-        let idle = self.places.iter().filter(|place| is_idle(place)).count();
-        if idle < MIN_FORGOTTEN.max(self.places.len() / 4) {
-            return;
-        }
+        let census = &self.census;
+        let is_idle = |slot: usize, place: &Place| {
+            let idle = now - place.interval;
+            idle > IDLE_INTERVALS
+                || is_short_of_room && idle > IDLE_IN_THE_WAY && census.is_in_the_way(slot)
+        };
         let mut kept = 0;
-        let new_slots: Vec<Option<SlotId>> = self
-            .places
-            .iter()
-            .map(|place| {
-                let slot = (!is_idle(place)).then_some(kept);
-                kept += SlotId::from(slot.is_some());
-                slot
+        let places = self.places.iter().enumerate();
+        let new_slots: Vec<Option<SlotId>> = places
+            .map(|(slot, place)| {
+                let new = (!is_idle(slot, place)).then_some(kept);
+                kept += SlotId::from(new.is_some());
+                new
             })
             .collect();
+        let idle = new_slots.len() - kept as usize;
+        let enough = match is_short_of_room {
+            true => (self.places.len() / PART_IN_THE_WAY).max(1),
+            false => MIN_FORGOTTEN.max(self.places.len() / 4),
+        };
+        if idle < enough {
+            return Vec::new();
+        }
+        let is_kept = |slot: usize| new_slots[slot].is_some();
         self.interner.renumber(|slot| new_slots[slot as usize]);
+        self.census.keep(is_kept);
+        self.refused.clear();
+        let mut forgotten = Vec::with_capacity(idle);
+        let mut keys = Vec::with_capacity(kept as usize);
+        for (slot, key) in std::mem::take(&mut self.keys).into_iter().enumerate() {
+            if is_kept(slot) {
+                keys.push(key);
+            } else {
+                forgotten.push(key);
+            }
+        }
+        self.keys = keys;
         let mut slots = new_slots.iter();
-        self.keys.retain(|_| slots.next().is_some_and(Option::is_some));
-        self.keys.shrink_to_fit();
-        self.places.retain(|place| !is_idle(place));
+        self.places.retain(|_| slots.next().is_some_and(Option::is_some));
         self.places.shrink_to_fit();
+        forgotten
     }
 
     /// Series the shard knows, idle ones included.

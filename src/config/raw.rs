@@ -31,6 +31,8 @@ pub(super) struct Raw {
     pub(super) percentiles: Many<f64>,
     pub(super) aggregates: Many<String>,
     pub(super) num_workers: One<u64>,
+    pub(super) limits_contexts: One<u64>,
+    pub(super) limits_contexts_per_name: One<u64>,
     pub(super) hostname: One<String>,
     pub(super) omit_empty_hostname: One<bool>,
     pub(super) tags: Many<String>,
@@ -179,6 +181,8 @@ pub(super) static ROWS: &[Row] = &[
     Row::new("percentiles", |raw, read| raw.percentiles = read.many()),
     Row::new("aggregates", |raw, read| raw.aggregates = read.many()),
     Row::new("num_workers", |raw, read| raw.num_workers = read.one()),
+    Row::new("limits.contexts", |raw, read| raw.limits_contexts = read.one()),
+    Row::new("limits.contexts_per_name", |raw, read| raw.limits_contexts_per_name = read.one()),
     // Identity
     Row::new("hostname", |raw, read| raw.hostname = read.one()),
     Row::new("omit_empty_hostname", |raw, read| raw.omit_empty_hostname = read.one()),

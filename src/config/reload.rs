@@ -21,6 +21,7 @@ impl Settings {
             aggregates: _,
             intake,
             num_workers,
+            limits,
             http,
             import,
             forward,
@@ -46,6 +47,7 @@ impl Settings {
         compare("flush_watchdog_missed_flushes", *watchdog == new.flush_watchdog_missed_flushes);
         compare("extend_tags", *extend_tags == new.extend_tags);
         compare("num_workers", *num_workers == new.num_workers);
+        compare("limits", *limits == new.limits);
         compare_intake(intake, &new.intake, &mut compare);
         compare_http(http, &new.http, &mut compare);
         compare("grpc_address, import", *import == new.import);

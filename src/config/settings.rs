@@ -44,6 +44,8 @@ pub struct Settings {
     pub intake: IntakeSettings,
     /// Worker threads.
     pub num_workers: NonZeroUsize,
+    /// How much is held at once.
+    pub limits: LimitSettings,
     /// The HTTP server.
     pub http: HttpSettings,
     /// What other nodes may send here, over HTTP and gRPC.
@@ -75,6 +77,15 @@ impl Settings {
             }
         }
     }
+}
+
+/// How much is held at once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LimitSettings {
+    /// Series, in all workers together.
+    pub contexts: NonZeroUsize,
+    /// Series of one name.
+    pub contexts_per_name: NonZeroUsize,
 }
 
 /// Statsd listeners and their limits.

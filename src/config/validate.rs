@@ -7,6 +7,7 @@ mod delivery;
 mod forward;
 mod import;
 mod intake;
+mod limits;
 mod spool;
 mod upstreams;
 
@@ -58,6 +59,7 @@ pub(super) fn settings(
         aggregates: aggregates(&raw.aggregates, report),
         intake,
         num_workers: threads(&raw.num_workers, machine, report),
+        limits: limits::limits(raw, report),
         http,
         import,
         forward,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::Collector;
 use super::worker::{Drained, Work, WorkerReport};
-use crate::aggregate::{Aggregate, Plan, Rendered, render};
+use crate::aggregate::{Aggregate, Folded, Plan, Rendered, render};
 use crate::model::{FlushBatch, Interval, MetricKey, MetricKind, UnixSeconds};
 
 /// Where flushes go. The server's hands them to the sinks and the forwarder.
@@ -45,6 +45,8 @@ pub struct FlushReport {
     pub series: [u64; MetricKind::ALL.len()],
     /// Series known, idle ones included.
     pub series_known: usize,
+    /// What there was no room for.
+    pub folded: Folded,
     /// Values not emitted because they were not finite.
     pub non_finite: u64,
     /// Intervals that passed without a flush before this one.
@@ -171,9 +173,10 @@ impl Flusher {
         let mut report = FlushReport { missed, gather, collect, ..FlushReport::default() };
         let mut points = collected.points;
         let mut forwards = Vec::new();
-        for Drained { snapshot, report: worker } in drained {
+        for Drained { mut snapshot, report: worker } in drained {
             report.workers.push(worker);
             report.series_known += snapshot.series;
+            report.folded.add(std::mem::take(&mut snapshot.folded));
             let rendered: Rendered = render(snapshot, &self.plan, at);
             for (all, n) in report.series.iter_mut().zip(rendered.series) {
                 *all += n;

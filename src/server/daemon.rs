@@ -8,12 +8,13 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{error, info, warn};
 
 use super::outlet::{Delivery, OwnTelemetry, Sinks};
+use super::overflow::OverflowReport;
 use super::pages::{self, Doors};
 use super::stats::StatsAddress;
 use super::steering::{Order, Steering};
 use super::watchdog::{self, Watchdog};
 use super::{Server, StartError, destinations, sources};
-use crate::aggregate::{KeyHasher, Plan, Shard};
+use crate::aggregate::{ContextLimits, KeyHasher, Plan, Shard};
 use crate::config::{Loaded, Settings};
 use crate::forward::Forwarder;
 use crate::forward::import::Import;
@@ -65,7 +66,13 @@ impl Daemon {
 
         let role = settings.role();
         let extend = settings.extend_tags.clone();
-        let shards = (0..settings.num_workers.get()).map(|_| Shard::new(role, extend.clone()));
+        let limits = ContextLimits {
+            contexts: settings.limits.contexts.get(),
+            contexts_per_name: settings.limits.contexts_per_name.get(),
+        };
+        let share = limits.share(settings.num_workers);
+        let shards = (0..settings.num_workers.get())
+            .map(|worker| Shard::with_limits(role, extend.clone(), share, worker));
         let workers = Workers::start(shards)?;
         let collector = Arc::new(Collector::new(extend.clone(), SystemTime::now));
         let hasher = KeyHasher::random();
@@ -112,6 +119,7 @@ impl Daemon {
             own,
             telemetry: telemetry.clone(),
             logs: logs.clone(),
+            overflow: OverflowReport::default(),
         };
         let flush = flusher.start(delivery)?;
         let watchdog = settings

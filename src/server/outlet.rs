@@ -1,10 +1,11 @@
 //! Where flushes go: to the sinks, with what the daemon says about itself put in before.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use tracing::{debug, warn};
 
+use super::overflow::OverflowReport;
 use super::stats::StatsAddress;
 use crate::forward::Forwarder;
 use crate::model::MetricKind;
@@ -27,6 +28,7 @@ pub(super) struct Delivery {
     pub(super) own: OwnTelemetry,
     pub(super) telemetry: Telemetry,
     pub(super) logs: Logs,
+    pub(super) overflow: OverflowReport,
 }
 
 impl Outlet for Delivery {
@@ -35,7 +37,9 @@ impl Outlet for Delivery {
         self.own.report(&self.telemetry);
     }
 
-    fn deliver(&mut self, flushed: Flushed) {
+    fn deliver(&mut self, mut flushed: Flushed) {
+        let folded = std::mem::take(&mut flushed.report.folded);
+        self.overflow.record(folded, &self.telemetry, Instant::now());
         record(&self.telemetry, &flushed);
         for sink in self.sinks.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             sink.offer(Arc::clone(&flushed.batch));
@@ -74,8 +78,17 @@ impl OwnTelemetry {
 /// Counts what a flush was like; the next one reports it.
 fn record(telemetry: &Telemetry, flushed: &Flushed) {
     let Flushed { batch, forwards: _, report } = flushed;
-    let FlushReport { workers, series, series_known, non_finite, missed, gather, collect, render } =
-        report;
+    let FlushReport {
+        workers,
+        series,
+        series_known,
+        folded: _,
+        non_finite,
+        missed,
+        gather,
+        collect,
+        render,
+    } = report;
     for worker in workers {
         telemetry.duration(names::FLUSH_WORKER_DURATION_NS, "", worker.pause);
         telemetry.count(names::WORKER_METRICS_PROCESSED_TOTAL, "", worker.samples);

@@ -135,6 +135,12 @@ metrics! {
     /// Series held at present.
     WORKER_CONTEXTS = "worker.contexts", Gauge, One;
 
+    /// Samples and imported entries of new series beyond the limits, counted in overflow series
+    /// (`metric`: a name, or `_other`).
+    LIMITS_FOLDED_SAMPLES_TOTAL = "limits.folded_samples_total", Counter, One;
+    /// Those new series; one counts again when it was not remembered (`metric`).
+    LIMITS_FOLDED_CONTEXTS_TOTAL = "limits.folded_contexts_total", Counter, One;
+
     // The flush.
 
     /// Series flushed (`metric_type`).

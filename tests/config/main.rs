@@ -87,6 +87,8 @@ fn without_a_file_everything_has_a_default() {
     assert_eq!(quantiles, [0.5, 0.75, 0.99]);
     assert_eq!(defaults.num_workers.get(), 2, "one for each 16 of 32 cores");
     assert_eq!(defaults.intake.num_readers.get(), 2);
+    assert_eq!(defaults.limits.contexts.get(), 200_000);
+    assert_eq!(defaults.limits.contexts_per_name.get(), 50_000);
     assert_eq!(defaults.datadog, None);
     assert_eq!(defaults.role(), Role::Global);
     assert_eq!(parse("").expect("it has been read above").warnings, []);
@@ -432,8 +434,13 @@ fn some_settings_change_live_and_the_others_are_named() {
         ("key: a\nimport: {token: x}", vec!["grpc_address, import"]),
         ("key: a\ninterval: 1s\nextend_tags: [a]", vec!["interval", "extend_tags"]),
         (
-            "key: a\ntcp_address: :1\nnum_workers: 7\nhttp: {config: true}",
-            vec!["num_workers", "udp_address, tcp_address, statsd_listen_addresses", "http.config"],
+            "key: a\ntcp_address: :1\nnum_workers: 7\nlimits: {contexts: 9}\nhttp: {config: true}",
+            vec![
+                "num_workers",
+                "limits",
+                "udp_address, tcp_address, statsd_listen_addresses",
+                "http.config",
+            ],
         ),
     ] {
         assert_eq!(old.needs_restart(&settings(text)), restart, "{text}");

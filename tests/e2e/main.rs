@@ -13,6 +13,7 @@ mod ledger;
 #[path = "../support/legacy_set.rs"]
 mod legacy_set;
 mod lifecycle;
+mod limits;
 mod outage;
 mod proxy;
 mod relay;
