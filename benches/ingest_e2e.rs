@@ -185,6 +185,7 @@ fn veneur(workload: &Workload, length: Duration) -> Outcome {
         ),
         interval: Interval::new(Duration::from_secs(1)).expect("not zero"),
         synchronize: false,
+        waits: false,
         now: SystemTime::now,
     };
     let flush = flusher.start(Nowhere).expect("threads can be made");

@@ -20,6 +20,7 @@ veneur: a DogStatsD aggregating daemon
   veneur emit ...                 send metrics, events and service checks
 
   -f, --config FILE               the configuration (YAML)
+      --takeover                  take over from the running daemon, if there is one, without loss
       --validate-config           check it and exit
       --validate-config-strict    unknown keys are errors
       --print-config              print what is in effect, secrets hidden, and exit
@@ -60,6 +61,8 @@ pub struct RunArguments {
     pub program: Program,
     /// The configuration file; `None`: built-in defaults.
     pub config: Option<PathBuf>,
+    /// Take over from the running daemon, if there is one.
+    pub takeover: bool,
     /// Check the configuration and exit.
     pub validate: bool,
     /// Unknown keys are errors.
@@ -82,6 +85,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, l
     while let Some(argument) = parser.next()? {
         match argument {
             Arg::Short('f') | Arg::Long("config") => run.config = Some(parser.value()?.into()),
+            Arg::Long("takeover") => run.takeover = true,
             Arg::Long("validate-config") => run.validate = true,
             Arg::Long("validate-config-strict") => (run.validate, run.strict) = (true, true),
             Arg::Long("print-config") => run.print_config = true,
@@ -123,6 +127,7 @@ mod tests {
             ),
             ("-f a.yaml -validate-config", RunArguments { config, validate: true, ..plain() }),
             ("--validate-config-strict", RunArguments { validate: true, strict: true, ..plain() }),
+            ("--takeover", RunArguments { takeover: true, ..plain() }),
             ("--print-config", RunArguments { print_config: true, ..plain() }),
         ] {
             match parse_words(words) {

@@ -8,7 +8,8 @@
 //! [`Running::drain`] ends them without losing what the kernel has already taken.
 //!
 //! Datagrams have a blocking thread per socket (`datagram`); the connections of a stream
-//! listener share one thread (`stream`). Sockets may also be [`Inherited`].
+//! listener share one thread (`stream`). Sockets may also be [`Inherited`], and are handed to a
+//! successor (`takeover`).
 
 use std::io;
 use std::iter;
@@ -23,6 +24,7 @@ mod binding;
 mod datagram;
 mod drops;
 mod framing;
+mod hold;
 mod http_listener;
 mod inherited;
 mod running;
@@ -30,14 +32,17 @@ mod socket;
 mod stop;
 mod stream;
 pub mod sys;
+mod takeover;
 mod tls;
 mod unix;
 
 pub use binding::BindError;
 pub use drops::DropProbe;
+pub use hold::Hold;
 pub use http_listener::{HttpListener, bind_http};
 pub use inherited::{EnvironmentError, Inherited};
 pub use running::Running;
+pub use takeover::{ControlSocket, Ending, Offer, Successor, Successors, Takeover, TakeoverError};
 pub use tls::TlsError;
 pub use unix::SocketFile;
 
@@ -136,7 +141,10 @@ impl Listeners {
     pub fn drop_probes(&self) -> io::Result<Vec<DropProbe>> {
         let sockets = self.sockets.datagrams.iter().zip(self.infos());
         let probed = sockets.filter(|(socket, _)| socket.can_drop());
-        probed.map(|(socket, info)| Ok(DropProbe::new(socket.duplicate()?, info))).collect()
+        let probe = |(socket, info): (&DatagramSocket, _)| {
+            Ok(DropProbe::new(socket.duplicate()?, info, socket.is_handed_over()))
+        };
+        probed.map(probe).collect()
     }
 
     /// The threads there will be, those of datagrams first.

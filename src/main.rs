@@ -59,6 +59,9 @@ fn check_or_run(arguments: &RunArguments) -> ExitCode {
         loaded.warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
         return ExitCode::SUCCESS;
     }
+    if arguments.takeover && loaded.settings.takeover_socket.is_none() {
+        return fail("--takeover needs takeover_socket in the configuration", EXIT_USAGE);
+    }
     match run(loaded, arguments.clone()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error.to_string(), 1),
@@ -73,7 +76,7 @@ fn run(loaded: Loaded, arguments: RunArguments) -> Result<(), Box<dyn Error>> {
     let reporter = sentry::start(settings.sentry_dsn.as_ref(), hostname, &telemetry)?;
     let logs = logging::init(settings.debug, reporter.as_ref().map(Reporter::errors))?;
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    let ended = Server::build(loaded, telemetry, logs.clone())
+    let ended = Server::build(loaded, arguments.takeover, telemetry, logs.clone())
         .and_then(|server| server.run(Box::new(move || load(&arguments))));
     if let Some(reporter) = reporter {
         reporter.flush();

@@ -16,6 +16,7 @@ mod signals;
 mod sources;
 mod stats;
 mod steering;
+mod takeover;
 mod watchdog;
 
 use std::io;
@@ -25,7 +26,10 @@ use tracing::warn;
 
 use crate::config::{Loaded, Program};
 use crate::forward;
-use crate::ingest::{BindError, EnvironmentError, HttpListener, Inherited, Listeners, bind_http};
+use crate::ingest::{
+    BindError, ControlSocket, EnvironmentError, HttpListener, Inherited, Listeners, TakeoverError,
+    bind_http,
+};
 use crate::sinks::post::SetupError;
 use crate::telemetry::Telemetry;
 use crate::telemetry::logging::Logs;
@@ -46,6 +50,9 @@ pub enum StartError {
     /// What the process inherited.
     #[error(transparent)]
     Environment(#[from] EnvironmentError),
+    /// A running daemon that does not hand over.
+    #[error(transparent)]
+    Takeover(#[from] TakeoverError),
     /// A sink.
     #[error("cannot set up the Datadog sink: {0}")]
     Sink(#[from] SetupError),
@@ -76,18 +83,30 @@ pub struct Server {
     listeners: Listeners,
     http: Option<HttpListener>,
     grpc: Option<HttpListener>,
+    control: Option<ControlSocket>,
     telemetry: Telemetry,
     logs: Logs,
 }
 
 impl Server {
-    /// Binds every socket of the configuration.
+    /// Binds every socket of the configuration, or with `takeover` gets those it can from the
+    /// running daemon, if there is one.
     ///
     /// # Errors
     /// The first thing that cannot be had, as one sentence.
-    pub fn build(loaded: Loaded, telemetry: Telemetry, logs: Logs) -> Result<Server, StartError> {
+    pub fn build(
+        loaded: Loaded,
+        takeover: bool,
+        telemetry: Telemetry,
+        logs: Logs,
+    ) -> Result<Server, StartError> {
         let settings = &loaded.settings;
         let mut inherited = Inherited::from_environment()?;
+        if takeover && let Some(path) = &settings.takeover_socket {
+            inherited.meet_predecessor(path)?;
+        }
+        let control = settings.takeover_socket.as_ref();
+        let control = control.map(|path| ControlSocket::bind(path, &mut inherited)).transpose()?;
         let listeners = Listeners::bind(&settings.intake, &mut inherited)?;
         let http = settings.http.address.as_ref();
         let http = http.map(|address| bind_http("http_address", address, &mut inherited));
@@ -99,7 +118,7 @@ impl Server {
         for socket in inherited.unused() {
             warn!(socket, "systemd passed a socket that no listener asks for (fd://NAME)");
         }
-        Ok(Server { inherited, loaded, listeners, http, grpc, telemetry, logs })
+        Ok(Server { inherited, loaded, listeners, http, grpc, control, telemetry, logs })
     }
 
     /// Runs until SIGTERM, SIGINT or `/quitquitquit`, and drains.
@@ -113,9 +132,11 @@ impl Server {
             .enable_all()
             .build()?;
         let ended = runtime.block_on(async {
-            let (steering, quit) = Steering::start(reload)?;
+            let (steering, quit, succeeded) = Steering::start(reload)?;
             match self.loaded.settings.program {
-                Program::Daemon => Daemon::start(self, quit)?.supervise(steering).await,
+                Program::Daemon => {
+                    Daemon::start(self, quit, succeeded)?.supervise(steering).await?;
+                }
                 Program::Proxy => Proxy::start(self, quit)?.supervise(steering).await,
             }
             Ok(())

@@ -29,6 +29,7 @@ mod writer;
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -59,6 +60,32 @@ const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = (64 << 10)..=(8 << 20);
 /// A queue of what is undelivered. Cloning shares.
 #[derive(Clone)]
 pub struct Spool(Arc<Shared>);
+
+/// Whether directories may be used yet: a successor leaves them to its predecessor, who has yet
+/// to write down what it could not deliver, and puts nothing between the two.
+#[derive(Clone, Debug)]
+pub struct Turn(Arc<AtomicBool>);
+
+impl Turn {
+    /// There is no predecessor.
+    pub fn now() -> Turn {
+        Turn(Arc::new(AtomicBool::new(true)))
+    }
+
+    /// Not before [`Turn::begin`].
+    pub fn later() -> Turn {
+        Turn(Arc::new(AtomicBool::new(false)))
+    }
+
+    /// The predecessor has ended.
+    pub fn begin(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn has_come(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
 
 struct Shared {
     /// `spool:NAME`
@@ -93,10 +120,11 @@ impl Spool {
     ///
     /// # Errors
     /// When the directory cannot be written, or the system gives no thread. One that another
-    /// process uses is no error: it is waited for.
+    /// process uses, or whose turn has not come, is no error: it is waited for.
     pub fn start(
         name: &'static str,
         settings: &SpoolSettings,
+        turn: &Turn,
         telemetry: Telemetry,
     ) -> io::Result<Spool> {
         let limits = QueueLimits {
@@ -137,7 +165,8 @@ impl Spool {
             };
             let (ended, writing) = oneshot::channel();
             spool.0.lock().writing = Some(writing);
-            writer::start(name, path, limits, Arc::clone(&spool.0), ended)?;
+            let shared = Arc::clone(&spool.0);
+            writer::start(name, path, limits, turn.clone(), shared, ended)?;
         }
         Ok(spool)
     }

@@ -42,7 +42,7 @@ impl UnixAddress {
     ///
     /// # Errors
     /// A sentence if it is none of these, or too long for a socket address.
-    fn parse(text: &str) -> Result<UnixAddress, Wrong> {
+    pub(super) fn parse(text: &str) -> Result<UnixAddress, Wrong> {
         let name = text.strip_prefix('@').unwrap_or(text);
         if name.is_empty() || !text.starts_with(['/', '.', '@']) || text.contains('\0') {
             return Err("not a path or an abstract name".to_owned());

@@ -88,6 +88,7 @@ pub(super) struct Raw {
     pub(super) spool_max_age: One<Duration>,
     pub(super) spool_sync: One<bool>,
     pub(super) debug_flushed_metrics: One<bool>,
+    pub(super) takeover_socket: One<String>,
     pub(super) stats_address: One<String>,
     pub(super) sentry_dsn: One<String>,
     pub(super) debug: One<bool>,
@@ -262,6 +263,7 @@ pub(super) static ROWS: &[Row] = &[
     Row::new("spool.sync", |raw, read| raw.spool_sync = read.one()),
     Row::new("debug_flushed_metrics", |raw, read| raw.debug_flushed_metrics = read.one()),
     // The daemon itself
+    Row::new("takeover_socket", |raw, read| raw.takeover_socket = read.one()),
     Row::new("stats_address", |raw, read| raw.stats_address = read.one()),
     Row::new("sentry_dsn", |raw, read| raw.sentry_dsn = read.one()).secret(),
     Row::new("debug", |raw, read| raw.debug = read.one()),

@@ -25,6 +25,7 @@ impl Settings {
             http,
             import,
             forward,
+            takeover_socket,
             stats_address,
             datadog,
             spool,
@@ -52,6 +53,7 @@ impl Settings {
         compare_http(http, &new.http, &mut compare);
         compare("grpc_address, import", *import == new.import);
         compare("forward_address, forward_format, forward", *forward == new.forward);
+        compare("takeover_socket", *takeover_socket == new.takeover_socket);
         compare("stats_address", *stats_address == new.stats_address);
         compare("key, api_hostname", datadog.is_some() == new.datadog.is_some());
         compare("spool", *spool == new.spool);

@@ -52,6 +52,8 @@ pub struct Settings {
     pub import: ImportSettings,
     /// Forwarding upstream; set means a local [`Role`].
     pub forward: Option<ForwardSettings>,
+    /// Where a successor comes for our sockets; `None`: there is none.
+    pub takeover_socket: Option<PathBuf>,
     /// Where own telemetry goes as DogStatsD (`HOST:PORT`, UDP); `None` is into our own pipeline.
     pub stats_address: Option<String>,
     /// The Datadog sink, if configured.

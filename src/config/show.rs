@@ -83,6 +83,7 @@ fn effective(settings: &Settings) -> Vec<(&'static str, Value)> {
         http,
         import,
         forward,
+        takeover_socket,
         stats_address,
         datadog,
         spool,
@@ -116,8 +117,11 @@ fn effective(settings: &Settings) -> Vec<(&'static str, Value)> {
     shown.extend(shown_forward(forward.as_ref()));
     shown.extend(shown_datadog(datadog.as_ref()));
     shown.extend(shown_spool(spool));
+    let takeover_socket =
+        takeover_socket.as_ref().map_or(String::new(), |it| it.display().to_string());
     shown.extend([
         ("debug_flushed_metrics", json!(debug_flushed_metrics)),
+        ("takeover_socket", json!(takeover_socket)),
         ("stats_address", json!(stats_address.as_deref().unwrap_or(""))),
         ("sentry_dsn", json!(hidden(sentry_dsn.is_some()))),
         ("debug", json!(debug)),

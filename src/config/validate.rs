@@ -47,6 +47,10 @@ pub(super) fn settings(
     let interval = interval(&raw.interval, report);
     let forward = forward::forward(raw, interval, machine, report);
     let datadog = delivery::datadog(raw, report);
+    let takeover_socket = match program {
+        Program::Daemon => intake::takeover_socket(raw, report),
+        Program::Proxy => None,
+    };
     let settings = Settings {
         program,
         interval,
@@ -63,6 +67,7 @@ pub(super) fn settings(
         http,
         import,
         forward,
+        takeover_socket,
         stats_address: delivery::stats_address(&raw.stats_address, report),
         datadog,
         spool: spool::spool(raw, report),

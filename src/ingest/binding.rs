@@ -7,6 +7,7 @@ use rustls::ServerConfig;
 use socket2::{Socket, Type};
 
 use super::datagram::DatagramSocket;
+use super::hold::Hold;
 use super::inherited::{self, Inherited};
 use super::socket;
 use super::stream::StreamListener;
@@ -63,10 +64,25 @@ impl Sockets {
 /// Whose a socket is.
 #[derive(Debug)]
 pub(super) enum Owner {
-    /// Ours, with its file if it has one.
-    Us(Option<SocketFile>),
+    /// Ours, unless a predecessor or a successor has it too; with its file if it has one.
+    Us(Hold, Option<SocketFile>),
     /// Whoever opened it and passed it on has it too, and may give it to our successor.
     Shared,
+}
+
+impl Owner {
+    /// Whether nobody else has it, if that may change.
+    pub(super) fn hold(&self) -> Option<&Hold> {
+        match self {
+            Owner::Us(hold, _) => Some(hold),
+            Owner::Shared => None,
+        }
+    }
+
+    /// Whether nobody else has it.
+    pub(super) fn is_us(&self) -> bool {
+        self.hold().is_some_and(Hold::is_ours)
+    }
 }
 
 /// Sockets, and what is needed to make more.
@@ -79,38 +95,106 @@ struct Binding {
 
 impl Binding {
     fn bind(&mut self, address: &StatsdAddress, inherited: &mut Inherited) -> io::Result<()> {
+        let label = address.to_string();
+        let bound = self.take_over(address, &label, inherited)?;
+        let readers = match address {
+            StatsdAddress::Udp(_) => self.readers,
+            // One thread: it takes many datagrams a call, and several would wake each other.
+            StatsdAddress::Tcp(_)
+            | StatsdAddress::Unixgram(_)
+            | StatsdAddress::UnixStream(_)
+            | StatsdAddress::Inherited(_) => 1,
+        };
+        if let Some(missing) = readers.checked_sub(bound.len()).filter(|missing| *missing > 0) {
+            // More readers than the predecessor had join its sockets.
+            let address = bound.first().unwrap_or(address);
+            self.open(address, &label, missing, inherited)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the sockets of a predecessor, no more than there are to be readers: the others it
+    /// reads empty. Returns what they are really bound to.
+    fn take_over(
+        &mut self,
+        address: &StatsdAddress,
+        label: &str,
+        inherited: &mut Inherited,
+    ) -> io::Result<Vec<StatsdAddress>> {
+        let most = match address {
+            StatsdAddress::Udp(_) => self.readers,
+            StatsdAddress::Tcp(_) | StatsdAddress::Unixgram(_) | StatsdAddress::UnixStream(_) => 1,
+            // As many as systemd has under this name.
+            StatsdAddress::Inherited(_) => usize::MAX,
+        };
+        let mut bound = Vec::new();
+        while bound.len() < most
+            && let Some((socket, hold)) = inherited.take_over(label)
+        {
+            let own = inherited::address_of(&socket)?;
+            let owner = match address {
+                StatsdAddress::Inherited(_) => Owner::Shared,
+                StatsdAddress::Udp(_) | StatsdAddress::Tcp(_) => Owner::Us(hold, None),
+                StatsdAddress::Unixgram(unix) | StatsdAddress::UnixStream(unix) => {
+                    let file = SocketFile::of_address(unix, &hold);
+                    Owner::Us(hold, file)
+                }
+            };
+            bound.push(own.clone());
+            self.add(socket, own, owner, label, inherited)?;
+        }
+        Ok(bound)
+    }
+
+    /// Opens what was not handed over.
+    fn open(
+        &mut self,
+        address: &StatsdAddress,
+        label: &str,
+        readers: usize,
+        inherited: &mut Inherited,
+    ) -> io::Result<()> {
         match address {
             StatsdAddress::Udp(at) => {
-                for udp in socket::bind_udp_group(*at, self.readers)? {
+                for udp in socket::bind_udp_group(*at, readers)? {
                     let address = StatsdAddress::Udp(socket::inet_address(&udp)?);
-                    self.add(udp, address, Owner::Us(None))?;
+                    self.add(udp, address, Owner::Us(Hold::ours(), None), label, inherited)?;
                 }
             }
             StatsdAddress::Tcp(at) => {
                 let tcp = socket::bind_tcp(*at)?;
                 let address = StatsdAddress::Tcp(socket::inet_address(&tcp)?);
-                self.add(tcp, address, Owner::Us(None))?;
+                self.add(tcp, address, Owner::Us(Hold::ours(), None), label, inherited)?;
             }
-            // One thread: it takes many datagrams a call, and several would wake each other.
             StatsdAddress::Unixgram(at) => {
-                let (unix, file) = unix::bind_datagram(at)?;
-                self.add(unix.into(), address.clone(), Owner::Us(file))?;
+                let hold = Hold::ours();
+                let (unix, file) = unix::bind_datagram(at, &hold)?;
+                self.add(unix.into(), address.clone(), Owner::Us(hold, file), label, inherited)?;
             }
             StatsdAddress::UnixStream(at) => {
-                let (unix, file) = unix::bind_stream(at)?;
-                self.add(unix.into(), address.clone(), Owner::Us(file))?;
+                let hold = Hold::ours();
+                let (unix, file) = unix::bind_stream(at, &hold)?;
+                self.add(unix.into(), address.clone(), Owner::Us(hold, file), label, inherited)?;
             }
             StatsdAddress::Inherited(name) => {
                 for socket in inherited.named(name)? {
                     let address = inherited::address_of(&socket)?;
-                    self.add(socket, address, Owner::Shared)?;
+                    self.add(socket, address, Owner::Shared, label, inherited)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn add(&mut self, socket: Socket, address: StatsdAddress, owner: Owner) -> io::Result<()> {
+    fn add(
+        &mut self,
+        socket: Socket,
+        address: StatsdAddress,
+        owner: Owner,
+        label: &str,
+        inherited: &mut Inherited,
+    ) -> io::Result<()> {
+        inherited.offer(label, &socket, owner.hold())?;
         if socket.r#type()? == Type::STREAM {
             let tls = self.tls.clone();
             self.sockets.streams.push(StreamListener { socket, address, owner, tls });

@@ -86,16 +86,23 @@ impl DatagramSocket {
     /// readable.
     fn take_no_more(&mut self) -> io::Result<()> {
         let is_udp = self.can_drop();
-        let Owner::Us(file) = &mut self.owner else {
+        match &mut self.owner {
+            Owner::Us(hold, file) if hold.is_ours() => {
+                if is_udp {
+                    return socket::leave_group(&self.socket);
+                }
+                // First the file, so that new clients find a successor's or none.
+                drop(file.take());
+                self.socket.shutdown(Shutdown::Read)
+            }
             // What is still to come may be for our successor.
-            return Ok(());
-        };
-        if is_udp {
-            return socket::leave_group(&self.socket);
+            Owner::Us(..) | Owner::Shared => Ok(()),
         }
-        // First the file, so that new clients find a successor's or none.
-        drop(file.take());
-        self.socket.shutdown(Shutdown::Read)
+    }
+
+    /// Whether another process reads it too: a predecessor, or a successor.
+    pub(super) fn is_handed_over(&self) -> bool {
+        self.owner.hold().is_some_and(|hold| !hold.is_ours())
     }
 
     fn naps(&self) -> bool {
@@ -166,6 +173,10 @@ impl Reader<'_> {
     }
 
     fn drain<R: Receive>(&mut self, receive: &mut R) {
+        if self.socket.is_handed_over() {
+            // Our successor reads it already.
+            return;
+        }
         if let Err(error) = self.socket.take_no_more() {
             self.failed("drain", &error);
         }

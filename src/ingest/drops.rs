@@ -25,8 +25,11 @@ struct Seen {
 }
 
 impl DropProbe {
-    pub(super) fn new(socket: OwnedFd, info: ListenerInfo) -> DropProbe {
-        DropProbe { info, socket, seen: Mutex::new(Seen { last: 0, total: 0 }) }
+    /// Of a predecessor's socket, what was dropped before is the predecessor's loss.
+    pub(super) fn new(socket: OwnedFd, info: ListenerInfo, is_predecessors: bool) -> DropProbe {
+        let before = || sys::dropped_datagrams(socket.as_fd()).unwrap_or_default();
+        let last = if is_predecessors { before() } else { 0 };
+        DropProbe { info, socket, seen: Mutex::new(Seen { last, total: 0 }) }
     }
 
     /// The socket's thread and address.
@@ -34,7 +37,7 @@ impl DropProbe {
         &self.info
     }
 
-    /// Datagrams dropped since the socket was bound.
+    /// Datagrams dropped since the socket was bound, or taken over.
     ///
     /// # Errors
     /// The kernel does not tell (before Linux 4.12).

@@ -9,6 +9,7 @@ use std::os::unix::net::UnixListener;
 
 use socket2::Socket;
 
+use super::hold::Hold;
 use super::inherited::{self, Inherited};
 use super::unix::{self, SocketFile};
 use super::{BindError, socket};
@@ -18,12 +19,21 @@ use crate::config::listen::{HttpAddress, StatsdAddress};
 #[derive(Debug)]
 pub enum HttpListener {
     /// TCP.
-    Tcp(TcpListener),
+    Tcp(TcpListener, Hold),
     /// Unix stream; its file, if it is ours, is removed when dropped.
-    Unix(UnixListener, Option<SocketFile>),
+    Unix(UnixListener, Hold, Option<SocketFile>),
 }
 
-/// Binds the socket of the server whose address is under `key`.
+impl HttpListener {
+    /// Whose it is.
+    pub fn hold(&self) -> &Hold {
+        match self {
+            HttpListener::Tcp(_, hold) | HttpListener::Unix(_, hold, _) => hold,
+        }
+    }
+}
+
+/// Binds the socket of the server whose address is under `key`, or takes it over.
 ///
 /// # Errors
 /// The address cannot be had, or is of something that is not a listening stream socket.
@@ -32,23 +42,51 @@ pub fn bind_http(
     address: &HttpAddress,
     inherited: &mut Inherited,
 ) -> Result<HttpListener, BindError> {
-    let bound = match address {
-        HttpAddress::Tcp(address) => {
-            socket::bind_tcp(*address).map(|socket| HttpListener::Tcp(socket.into()))
-        }
-        HttpAddress::Unix(address) => {
-            unix::bind_stream(address).map(|(listener, file)| HttpListener::Unix(listener, file))
-        }
-        HttpAddress::Fd(number) => inherited.numbered(*number).and_then(from_socket),
-        HttpAddress::Einhorn(index) => inherited.einhorn(*index).and_then(from_socket),
+    let label = format!("{key} {address}");
+    let bound = match inherited.take_over(&label) {
+        Some((socket, hold)) => adopt(address, socket, hold),
+        None => bind(address, inherited),
     };
-    bound.map_err(|cause| BindError::Refused { address: format!("{key} {address}"), cause })
+    let offered = bound.and_then(|listener| {
+        match &listener {
+            HttpListener::Tcp(socket, hold) => inherited.offer(&label, socket, Some(hold))?,
+            HttpListener::Unix(socket, hold, _) => inherited.offer(&label, socket, Some(hold))?,
+        }
+        Ok(listener)
+    });
+    offered.map_err(|cause| BindError::Refused { address: label, cause })
 }
 
-fn from_socket(socket: Socket) -> io::Result<HttpListener> {
+fn bind(address: &HttpAddress, inherited: &mut Inherited) -> io::Result<HttpListener> {
+    let hold = Hold::ours();
+    match address {
+        HttpAddress::Tcp(address) => {
+            socket::bind_tcp(*address).map(|socket| HttpListener::Tcp(socket.into(), hold))
+        }
+        HttpAddress::Unix(address) => {
+            let (listener, file) = unix::bind_stream(address, &hold)?;
+            Ok(HttpListener::Unix(listener, hold, file))
+        }
+        HttpAddress::Fd(number) => from_socket(inherited.numbered(*number)?, hold),
+        HttpAddress::Einhorn(index) => from_socket(inherited.einhorn(*index)?, hold),
+    }
+}
+
+/// A socket of a predecessor, with its file if that will be ours.
+fn adopt(address: &HttpAddress, socket: Socket, hold: Hold) -> io::Result<HttpListener> {
+    let mut listener = from_socket(socket, hold)?;
+    if let (HttpListener::Unix(_, hold, file), HttpAddress::Unix(address)) =
+        (&mut listener, address)
+    {
+        *file = SocketFile::of_address(address, hold);
+    }
+    Ok(listener)
+}
+
+fn from_socket(socket: Socket, hold: Hold) -> io::Result<HttpListener> {
     match inherited::address_of(&socket)? {
-        StatsdAddress::Tcp(_) => Ok(HttpListener::Tcp(socket.into())),
-        StatsdAddress::UnixStream(_) => Ok(HttpListener::Unix(socket.into(), None)),
+        StatsdAddress::Tcp(_) => Ok(HttpListener::Tcp(socket.into(), hold)),
+        StatsdAddress::UnixStream(_) => Ok(HttpListener::Unix(socket.into(), hold, None)),
         other => {
             let why = format!("it is {other}, and HTTP needs a stream");
             Err(io::Error::new(io::ErrorKind::InvalidInput, why))

@@ -1,30 +1,36 @@
-//! Sockets that whoever started us has opened: systemd and Einhorn.
+//! Sockets that others have opened: systemd and Einhorn, who started us, and a predecessor from
+//! whom we take over ([`super::takeover`]).
 //!
-//! They are shared with their owner, who may give them to our successor. So nothing is done to
+//! Those of systemd and Einhorn are shared with their owner, who may give them to our successor. So nothing is done to
 //! them that would outlast us: they are not connected, shut down or removed, and what they
 //! have queued when we stop is the successor's.
 //!
 //! Sources: sd_listen_fds(3); Einhorn's README, "Einhorn API", and goji's `bind`.
 
 use std::io::{self, Write};
-use std::os::fd::RawFd;
+use std::mem;
+use std::os::fd::{AsFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{env, process};
 
 use socket2::{Domain, Socket, Type};
 
+use super::hold::Hold;
 use super::sys;
+use super::takeover::{Offer, Predecessor, Takeover, TakeoverError};
 use crate::config::listen::{StatsdAddress, UnixAddress};
 
 /// The first descriptor systemd passes; the others follow without a gap.
 const FIRST_LISTEN_FD: RawFd = 3;
 
-/// What we were given, and what of it has been asked for.
+/// What we were given, what of it has been asked for, and what we have to give in turn.
 #[derive(Debug, Default)]
 pub struct Inherited {
     systemd: Vec<Passed>,
     einhorn: Option<Einhorn>,
+    predecessor: Option<Predecessor>,
+    offers: Vec<Offer>,
 }
 
 #[derive(Debug)]
@@ -73,6 +79,46 @@ impl Inherited {
         let variable = |name: &str| env::var_os(name)?.into_string().ok();
         let parent = std::os::unix::process::parent_id();
         Inherited::from_variables(variable, process::id(), parent)
+    }
+
+    /// Gets the sockets of the process whose control socket is at `path`, if there is one.
+    ///
+    /// # Errors
+    /// There is one, and it gives nothing.
+    pub fn meet_predecessor(&mut self, path: &Path) -> Result<(), TakeoverError> {
+        self.predecessor = Predecessor::meet(path)?;
+        Ok(())
+    }
+
+    /// A socket that the predecessor labels so and that has not been taken yet.
+    pub(super) fn take_over(&mut self, label: &str) -> Option<(Socket, Hold)> {
+        self.predecessor.as_mut()?.take(label)
+    }
+
+    /// A successor may have this socket; without a hold, it is somebody else's anyway.
+    ///
+    /// # Errors
+    /// No descriptor to be had.
+    pub(super) fn offer(
+        &mut self,
+        label: &str,
+        socket: &impl AsFd,
+        hold: Option<&Hold>,
+    ) -> io::Result<()> {
+        let socket = socket.as_fd().try_clone_to_owned()?;
+        self.offers.push(Offer::new(label.to_owned(), socket, hold.cloned()));
+        Ok(())
+    }
+
+    /// What a successor may have: every socket that was bound with the help of this.
+    pub fn take_offers(&mut self) -> Vec<Offer> {
+        mem::take(&mut self.offers)
+    }
+
+    /// The predecessor, to be told when we are ready. Its sockets that nobody has asked for are
+    /// closed here.
+    pub fn take_predecessor(&mut self) -> Option<Takeover> {
+        self.predecessor.take().map(Takeover::from)
     }
 
     fn from_variables(

@@ -135,8 +135,8 @@ impl Server {
             spawn_local(Rc::clone(&shared).hand_over_when_due());
             let mut connections = JoinSet::new();
             shared.accept_until_stopped(&listener, &mut connections).await;
-            if let Owner::Us(file) = owner {
-                drop(file);
+            if owner.is_us() {
+                drop(owner);
                 shared.accept_the_rest(&listener, &mut connections).await;
             }
             drop(listener);

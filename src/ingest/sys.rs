@@ -1,17 +1,20 @@
 //! The Linux calls that neither the standard library nor socket2 has.
 //!
 //! [`RecvSlab`] receives many datagrams with one call; [`wait_readable`] lets a thread
-//! sleep until one of several descriptors wakes it; the rest reads or sets what a socket has.
+//! sleep until one of several descriptors wakes it; [`send_message`] and [`receive_message`] pass
+//! a descriptor to another process; the rest reads or sets what a socket has.
 //! Everything here is safe to call; this is the only file that contains `unsafe`.
 //!
-//! Sources: recvmmsg(2), ppoll(2), socket(7), sock_diag(7), `linux/sock_diag.h`.
+//! Sources: recvmmsg(2), ppoll(2), socket(7), unix(7), cmsg(3), sock_diag(7), `linux/sock_diag.h`.
 #![allow(unsafe_code)] // Calls into the kernel: each block says why it is sound.
 
-use std::io;
-use std::mem;
+use std::io::{self, IoSlice};
+use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::Duration;
+
+use socket2::{MaybeUninitSlice, MsgHdr, MsgHdrMut, Socket};
 
 /// What one slot of a [`RecvSlab`] holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,6 +226,100 @@ pub fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// The control message that carries one descriptor: length, level and kind, and the number. One
+/// descriptor a message makes all of this constant.
+const RIGHTS_HEADER: usize = mem::size_of::<usize>() + 2 * mem::size_of::<libc::c_int>();
+const RIGHTS_LENGTH: usize = RIGHTS_HEADER + mem::size_of::<RawFd>();
+/// Each control message is padded to the size of its length.
+const RIGHTS_SPACE: usize = RIGHTS_LENGTH.next_multiple_of(mem::size_of::<usize>());
+
+fn rights_header() -> [u8; RIGHTS_HEADER] {
+    let mut header = [0; RIGHTS_HEADER];
+    let (length, rest) = header.split_at_mut(mem::size_of::<usize>());
+    length.copy_from_slice(&RIGHTS_LENGTH.to_ne_bytes());
+    let (level, kind) = rest.split_at_mut(mem::size_of::<libc::c_int>());
+    level.copy_from_slice(&libc::SOL_SOCKET.to_ne_bytes());
+    kind.copy_from_slice(&libc::SCM_RIGHTS.to_ne_bytes());
+    header
+}
+
+/// Sends `bytes` as one message over a connected Unix socket, and with it what `descriptor` is.
+///
+/// # Errors
+/// What the kernel says; the peer's end does not raise a signal.
+pub fn send_message(
+    socket: &Socket,
+    bytes: &[u8],
+    descriptor: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let buffers = [IoSlice::new(bytes)];
+    let mut rights = [0; RIGHTS_SPACE];
+    let mut message = MsgHdr::new().with_buffers(&buffers);
+    if let Some(descriptor) = descriptor {
+        rights[..RIGHTS_HEADER].copy_from_slice(&rights_header());
+        rights[RIGHTS_HEADER..RIGHTS_LENGTH].copy_from_slice(&descriptor.as_raw_fd().to_ne_bytes());
+        message = message.with_control(&rights);
+    }
+    socket.sendmsg(&message, libc::MSG_NOSIGNAL).map(drop)
+}
+
+/// Receives one message from a connected Unix socket into `bytes`: its length, which is 0 when
+/// the peer has closed, and the descriptor that came with it. That is closed on exec.
+///
+/// # Errors
+/// What the kernel says, or a message that is longer than `bytes`.
+pub fn receive_message(socket: &Socket, bytes: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
+    let mut rights = [MaybeUninit::new(0); RIGHTS_SPACE];
+    // SAFETY: initialised bytes may be seen as bytes that need not be, and the kernel, which is
+    // all that writes to them, makes none uninitialised.
+    let into = unsafe { &mut *(ptr::from_mut(bytes) as *mut [MaybeUninit<u8>]) };
+    let mut buffers = [MaybeUninitSlice::new(into)];
+    let mut message = MsgHdrMut::new().with_buffers(&mut buffers).with_control(&mut rights);
+    let length = socket.recvmsg(&mut message, libc::MSG_CMSG_CLOEXEC)?;
+    let (is_cut, control) = (message.flags().is_truncated(), message.control_len());
+    // SAFETY: every byte was initialised above, and the kernel makes none uninitialised.
+    let rights = rights.map(|byte| unsafe { byte.assume_init() });
+    let (header, number) = rights[..RIGHTS_LENGTH].split_at(RIGHTS_HEADER);
+    let descriptor = (control >= RIGHTS_LENGTH && header == rights_header())
+        .then(|| number.try_into().map(RawFd::from_ne_bytes).ok())
+        .flatten()
+        // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+        .map(|number| unsafe { OwnedFd::from_raw_fd(number) });
+    if is_cut {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    Ok((length, descriptor))
+}
+
+/// The user who connected to, or who listens at, the other end of a Unix stream.
+///
+/// # Errors
+/// It is no such socket.
+pub fn peer_user(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut length = mem::size_of_val(&peer) as libc::socklen_t;
+    // SAFETY: `peer` and `length` are ours, and `length` says how many bytes `peer` has.
+    let failed = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            ptr::from_mut(&mut peer).cast(),
+            &mut length,
+        )
+    };
+    if failed != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(peer.uid)
+}
+
+/// The user as whom this process acts.
+pub fn own_user() -> u32 {
+    // SAFETY: it takes nothing and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -301,5 +398,31 @@ mod tests {
         let copy = UdpSocket::from(copy);
         assert_eq!(copy.local_addr().expect("bound"), receiver.local_addr().expect("bound"));
         assert!(duplicate(RawFd::MAX).is_err());
+    }
+
+    #[test]
+    fn a_message_carries_a_descriptor_to_another_process() {
+        let packets = Socket::pair(socket2::Domain::UNIX, socket2::Type::SEQPACKET, None);
+        let (here, there) = packets.expect("descriptors are to be had");
+        let (receiver, sender) = pair();
+        send_message(&here, b"with", Some(receiver.as_fd())).expect("room for it");
+        send_message(&here, b"without", None).expect("room for it");
+        drop((here, receiver));
+
+        let mut bytes = [0; 100];
+        let (length, passed) = receive_message(&there, &mut bytes).expect("it is open");
+        assert_eq!(&bytes[..length], b"with");
+        sender.send(b"x").expect("the socket is still open");
+        let passed = UdpSocket::from(passed.expect("it came with the message"));
+        assert_eq!(passed.recv(&mut bytes).expect("it is what was sent"), 1);
+        let (length, passed) = receive_message(&there, &mut bytes).expect("it is open");
+        assert_eq!((&bytes[..length], passed.is_none()), (&b"without"[..], true));
+        assert_eq!(receive_message(&there, &mut bytes).expect("it is closed").0, 0);
+    }
+
+    #[test]
+    fn a_peer_has_a_user() {
+        let (here, _there) = std::os::unix::net::UnixStream::pair().expect("it is to be had");
+        assert_eq!(peer_user(here.as_fd()).expect("it is a Unix stream"), own_user());
     }
 }

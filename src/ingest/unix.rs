@@ -7,31 +7,43 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 
+use super::hold::Hold;
 use crate::config::listen::UnixAddress;
 
 /// Everyone on the host may send, as with Veneur 14.
 const MODE: u32 = 0o666;
 
-/// A socket's file, removed when this is dropped.
+/// A socket's file, removed when this is dropped, if the socket is ours alone.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
     /// Device and inode: a successor may have put its own file in place of ours.
     identity: (u64, u64),
+    hold: Hold,
 }
 
 impl SocketFile {
-    fn of(path: &Path) -> io::Result<SocketFile> {
-        fs::set_permissions(path, Permissions::from_mode(MODE))?;
+    pub(super) fn of(path: &Path, hold: Hold) -> io::Result<SocketFile> {
         let identity = identity_of(path)?;
-        Ok(SocketFile { path: path.to_owned(), identity })
+        Ok(SocketFile { path: path.to_owned(), identity, hold })
+    }
+
+    /// The file of a socket that was taken over, if there still is one.
+    pub(super) fn of_address(address: &UnixAddress, hold: &Hold) -> Option<SocketFile> {
+        match address {
+            UnixAddress::Abstract(_) => None,
+            UnixAddress::Path(path) => SocketFile::of(path, hold.clone()).ok(),
+        }
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let is_ours = identity_of(&self.path).is_ok_and(|now| now == self.identity);
-        if is_ours && let Err(error) = fs::remove_file(&self.path) {
+        let is_ours = || identity_of(&self.path).is_ok_and(|now| now == self.identity);
+        if self.hold.is_ours()
+            && is_ours()
+            && let Err(error) = fs::remove_file(&self.path)
+        {
             tracing::warn!(path = %self.path.display(), %error, "cannot remove the socket's file");
         }
     }
@@ -45,21 +57,26 @@ fn identity_of(path: &Path) -> io::Result<(u64, u64)> {
 /// Binds a non-blocking datagram socket, with its file if the address is one.
 pub(super) fn bind_datagram(
     address: &UnixAddress,
+    hold: &Hold,
 ) -> io::Result<(UnixDatagram, Option<SocketFile>)> {
-    let (socket, file) = bind(address, UnixDatagram::bind_addr)?;
+    let (socket, file) = bind(address, hold, UnixDatagram::bind_addr)?;
     socket.set_nonblocking(true)?;
     Ok((socket, file))
 }
 
 /// Binds a non-blocking, listening stream socket, with its file if the address is one.
-pub(super) fn bind_stream(address: &UnixAddress) -> io::Result<(UnixListener, Option<SocketFile>)> {
-    let (socket, file) = bind(address, UnixListener::bind_addr)?;
+pub(super) fn bind_stream(
+    address: &UnixAddress,
+    hold: &Hold,
+) -> io::Result<(UnixListener, Option<SocketFile>)> {
+    let (socket, file) = bind(address, hold, UnixListener::bind_addr)?;
     socket.set_nonblocking(true)?;
     Ok((socket, file))
 }
 
 fn bind<S>(
     address: &UnixAddress,
+    hold: &Hold,
     bind: impl FnOnce(&SocketAddr) -> io::Result<S>,
 ) -> io::Result<(S, Option<SocketFile>)> {
     match address {
@@ -67,7 +84,8 @@ fn bind<S>(
         UnixAddress::Path(path) => {
             make_way(path)?;
             let socket = bind(&SocketAddr::from_pathname(path)?)?;
-            Ok((socket, Some(SocketFile::of(path)?)))
+            fs::set_permissions(path, Permissions::from_mode(MODE))?;
+            Ok((socket, Some(SocketFile::of(path, hold.clone())?)))
         }
     }
 }
@@ -76,7 +94,7 @@ fn bind<S>(
 ///
 /// # Errors
 /// A sentence on what is in the way, or missing on the way there.
-fn make_way(path: &Path) -> io::Result<()> {
+pub(super) fn make_way(path: &Path) -> io::Result<()> {
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return has_directory(path),

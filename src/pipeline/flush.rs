@@ -63,6 +63,10 @@ pub struct FlushReport {
 #[derive(Debug)]
 enum Command {
     Replan(Plan),
+    /// Say which second the last flush will be of, and flush no more until then.
+    Promise(SyncSender<UnixSeconds>),
+    /// Flush, and in no second up to this one.
+    GoOn(Option<UnixSeconds>),
     Stop,
 }
 
@@ -79,6 +83,8 @@ pub struct Flusher {
     pub interval: Interval,
     /// Flush on multiples of the interval.
     pub synchronize: bool,
+    /// Flush only when told to go on: a predecessor has not flushed for the last time.
+    pub waits: bool,
     /// The wall clock.
     pub now: fn() -> SystemTime,
 }
@@ -109,9 +115,37 @@ impl FlushHandle {
         Arc::clone(&self.completed)
     }
 
+    /// For whoever hands this process's work to another.
+    pub fn succession(&self) -> FlushSuccession {
+        FlushSuccession { commands: self.commands.clone() }
+    }
+
     fn tell(&self, command: Command) {
         // The thread ends only by `stop`, which consumes the handle.
         let _ = self.commands.send(command);
+    }
+}
+
+/// How the flushes of two processes, one of which takes over from the other, keep apart: backends
+/// keep one value of a series for a second.
+#[derive(Clone, Debug)]
+pub struct FlushSuccession {
+    commands: Sender<Command>,
+}
+
+impl FlushSuccession {
+    /// The second of the last flush, which is the next one, and comes when this process stops.
+    /// `None` if it has stopped.
+    pub fn promise_last(&self) -> Option<UnixSeconds> {
+        let (reply, promised) = sync_channel(1);
+        self.commands.send(Command::Promise(reply)).ok()?;
+        promised.recv().ok()
+    }
+
+    /// Flushes go on, or begin, at the earliest in the second after `last`.
+    pub fn go_on(&self, last: Option<UnixSeconds>) {
+        // If the thread has ended, there is nothing to go on with.
+        let _ = self.commands.send(Command::GoOn(last));
     }
 }
 
@@ -133,9 +167,14 @@ impl Flusher {
     fn run(mut self, commands: &Receiver<Command>, mut outlet: impl Outlet, done: &AtomicU64) {
         let (now, wall) = (Instant::now(), (self.now)());
         let mut schedule = Schedule::new(self.interval, self.synchronize, now, wall);
-        let mut last_at = UnixSeconds(i64::MIN);
+        let mut seconds = Seconds::new(self.interval);
+        let mut promised = None;
         loop {
-            let (missed, stop) = match commands.recv_timeout(schedule.wait(Instant::now())) {
+            let command = match self.waits || promised.is_some() {
+                true => commands.recv().map_err(RecvTimeoutError::from),
+                false => commands.recv_timeout(schedule.wait(Instant::now())),
+            };
+            let (missed, stop) = match command {
                 Err(RecvTimeoutError::Timeout) => {
                     (schedule.advance(Instant::now(), (self.now)()), false)
                 }
@@ -143,15 +182,26 @@ impl Flusher {
                     self.plan = plan;
                     continue;
                 }
+                Ok(Command::Promise(reply)) => {
+                    let at = seconds.of_last((self.now)().into());
+                    promised = Some(at);
+                    // Who asked is there, or tells us to go on.
+                    let _ = reply.send(at);
+                    continue;
+                }
+                Ok(Command::GoOn(after)) => {
+                    (self.waits, promised) = (false, None);
+                    seconds.begin_after(after);
+                    continue;
+                }
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => (0, true),
             };
-            let mut at = UnixSeconds::from((self.now)());
-            if stop && at == last_at {
-                // Backends keep the last value of a series for a second: the final flush must
-                // not overwrite the one before it.
-                at.0 += 1;
-            }
-            last_at = at;
+            let now = (self.now)().into();
+            let at = match (stop, promised) {
+                (true, Some(promised)) => promised,
+                (true, None) => seconds.of_last(now),
+                (false, _) => seconds.of_next(now),
+            };
             outlet.before_flush();
             outlet.deliver(self.flush(at, missed));
             done.fetch_add(1, Ordering::Relaxed);
@@ -209,6 +259,56 @@ impl Flusher {
             })
             .collect();
         replies.into_iter().filter_map(|answer| answer.recv().ok()).collect()
+    }
+}
+
+/// Which second each flush is of. Backends keep one value of a series for a second, so a flush
+/// that would come within the second of the one before it is of the next one.
+#[derive(Debug)]
+struct Seconds {
+    last: Option<UnixSeconds>,
+    /// Several flushes fit into a second, and share it: not with a predecessor, though, and the
+    /// last one not with those before it.
+    may_share: bool,
+    predecessors: Option<UnixSeconds>,
+}
+
+/// A flush is at most so many seconds ahead of the clock. If it would be more, the clock was set
+/// back.
+const MOST_AHEAD: i64 = 60;
+
+impl Seconds {
+    fn new(interval: Interval) -> Seconds {
+        let may_share = interval.length() < Duration::from_secs(1);
+        Seconds { last: None, may_share, predecessors: None }
+    }
+
+    /// A predecessor's last flush is of this second.
+    fn begin_after(&mut self, last: Option<UnixSeconds>) {
+        self.predecessors = last;
+        self.last = self.last.max(last);
+    }
+
+    fn of_next(&mut self, now: UnixSeconds) -> UnixSeconds {
+        let used = if self.may_share { self.predecessors } else { self.last };
+        self.keep(after(used, now))
+    }
+
+    fn of_last(&mut self, now: UnixSeconds) -> UnixSeconds {
+        self.keep(after(self.last, now))
+    }
+
+    fn keep(&mut self, at: UnixSeconds) -> UnixSeconds {
+        self.last = Some(at);
+        at
+    }
+}
+
+/// Now, or the second after `used`.
+fn after(used: Option<UnixSeconds>, now: UnixSeconds) -> UnixSeconds {
+    match used.map(|used| used.0 + 1 - now.0) {
+        Some(ahead @ 1..=MOST_AHEAD) => UnixSeconds(now.0 + ahead),
+        Some(_) | None => now,
     }
 }
 
@@ -277,6 +377,30 @@ mod tests {
 
     fn interval(seconds: u64) -> Interval {
         Interval::new(Duration::from_secs(seconds)).expect("not zero")
+    }
+
+    #[test]
+    fn each_flush_has_a_second_of_its_own() {
+        let mut seconds = Seconds::new(interval(1));
+        let times = [100, 100, 101, 103, 103].map(|now| seconds.of_next(UnixSeconds(now)).0);
+        assert_eq!(times, [100, 101, 102, 103, 104]);
+        assert_eq!(seconds.of_last(UnixSeconds(104)).0, 105);
+        // What a predecessor or a promise has used is used.
+        seconds.begin_after(Some(UnixSeconds(107)));
+        seconds.begin_after(None);
+        assert_eq!(seconds.of_next(UnixSeconds(105)).0, 108);
+        // The clock is set back by an hour.
+        assert_eq!([9, 9].map(|now| seconds.of_next(UnixSeconds(now)).0), [9, 10]);
+    }
+
+    #[test]
+    fn flushes_within_a_second_do_not_run_ahead_of_the_clock() {
+        let tenth = Interval::new(Duration::from_millis(100)).expect("not zero");
+        let mut seconds = Seconds::new(tenth);
+        seconds.begin_after(Some(UnixSeconds(100)));
+        let times = [100, 101, 101, 101].map(|now| seconds.of_next(UnixSeconds(now)).0);
+        assert_eq!(times, [101, 101, 101, 101]);
+        assert_eq!(seconds.of_last(UnixSeconds(101)).0, 102);
     }
 
     #[test]

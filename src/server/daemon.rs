@@ -1,8 +1,10 @@
 //! The running daemon: started part by part, supervised, reloaded, drained.
 
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use sd_notify::NotifyState;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{error, info, warn};
@@ -12,6 +14,7 @@ use super::overflow::OverflowReport;
 use super::pages::{self, Doors};
 use super::stats::StatsAddress;
 use super::steering::{Order, Steering};
+use super::takeover::Succession;
 use super::watchdog::{self, Watchdog};
 use super::{Server, StartError, destinations, sources};
 use crate::aggregate::{ContextLimits, KeyHasher, Plan, Shard};
@@ -19,17 +22,21 @@ use crate::config::{Loaded, Settings};
 use crate::forward::Forwarder;
 use crate::forward::import::Import;
 use crate::http;
-use crate::ingest::Running;
+use crate::ingest::{ControlSocket, Inherited, Offer, Running, Takeover};
 use crate::model::{Phase, Role};
 use crate::pipeline::flush::FlushHandle;
 use crate::pipeline::{Collector, Flusher, Importer, Intake, IntakeCounts, Router, Workers};
 use crate::sinks::backlog::Backlog;
 use crate::sinks::post::Http;
+use crate::spool::Turn;
 use crate::telemetry::Telemetry;
 use crate::telemetry::logging::Logs;
 
 /// Readers get this long to read their sockets empty, whatever the interval.
 const MIN_DRAIN: Duration = Duration::from_secs(1);
+
+/// Why a daemon drains that a successor has told to.
+const HANDED_OVER: &str = "takeover";
 
 /// Everything running.
 pub(super) struct Daemon {
@@ -54,12 +61,32 @@ pub(super) struct Daemon {
     retiring: Vec<JoinHandle<()>>,
     /// HTTP and gRPC.
     doors: Doors,
+    /// Until ready.
+    inherited: Inherited,
+    /// To be told when we are ready.
+    predecessor: Option<Takeover>,
+    turn: Turn,
+    /// For a successor, once we are ready ourselves.
+    control: Option<ControlSocket>,
+    offers: Vec<Offer>,
+    succeeded: mpsc::Sender<()>,
+    succession: Option<Succession>,
+    /// Where it listens, for the log.
+    addresses: String,
 }
 
 impl Daemon {
     /// Starts every part, consumers before producers. Needs a tokio runtime.
-    pub(super) fn start(server: Server, quit: mpsc::Sender<()>) -> Result<Daemon, StartError> {
-        let Server { loaded, inherited, listeners, http, grpc, telemetry, logs } = server;
+    pub(super) fn start(
+        server: Server,
+        quit: mpsc::Sender<()>,
+        succeeded: mpsc::Sender<()>,
+    ) -> Result<Daemon, StartError> {
+        let Server { loaded, mut inherited, listeners, http, grpc, control, telemetry, logs } =
+            server;
+        let offers = inherited.take_offers();
+        let predecessor = inherited.take_predecessor();
+        let turn = if predecessor.is_some() { Turn::later() } else { Turn::now() };
         let settings = loaded.settings;
         let shown = Arc::new(Mutex::new(settings.clone()));
         let (phase, _) = watch::channel(Phase::Starting);
@@ -84,7 +111,7 @@ impl Daemon {
             Intake::new(router, Arc::clone(&collector), counts)
         };
 
-        let backlog = destinations::start_backlog(&settings, &telemetry)?;
+        let backlog = destinations::start_backlog(&settings, &turn, &telemetry)?;
         let sinks = destinations::start(&settings, &telemetry, backlog.as_ref())?;
         let sinks: Sinks = Arc::new(Mutex::new(sinks));
         let own = match &settings.stats_address {
@@ -100,13 +127,14 @@ impl Daemon {
             plan: plan(&settings),
             interval: settings.interval,
             synchronize: settings.synchronize_with_interval,
+            waits: predecessor.is_some(),
             now: SystemTime::now,
         };
         let forwarder = settings
             .forward
             .as_ref()
             .map(|forward| {
-                let spool = destinations::start_forward_spool(&settings, &telemetry)?;
+                let spool = destinations::start_forward_spool(&settings, &turn, &telemetry)?;
                 let telemetry = telemetry.clone();
                 let forwarder = Forwarder::spawn(forward, settings.interval, telemetry, spool)?;
                 Ok::<_, StartError>(forwarder)
@@ -139,20 +167,6 @@ impl Daemon {
         let running =
             listeners.start(&telemetry, |info| intake(sources::protocol_of(&info.address)))?;
 
-        phase.send_replace(Phase::Ready);
-        notify(sd_notify::NotifyState::Ready);
-        if let Err(error) = inherited.acknowledge() {
-            warn!(%error, "Einhorn cannot be told");
-        }
-        info!(
-            version = http::VERSION,
-            statsd = addresses.join(","),
-            role = role.as_str(),
-            http = doors.http,
-            grpc = doors.grpc,
-            interval = ?settings.interval.length(),
-            "ready"
-        );
         Ok(Daemon {
             settings,
             shown,
@@ -169,19 +183,94 @@ impl Daemon {
             forwarder,
             retiring: Vec::new(),
             doors,
+            inherited,
+            predecessor,
+            turn,
+            control,
+            offers,
+            succeeded,
+            succession: None,
+            addresses: addresses.join(","),
         })
     }
 
-    /// Waits for the end, reloading when asked to, and drains.
-    pub(super) async fn supervise(mut self, mut steering: Steering) {
+    /// Gets ready, waits for the end, reloading when asked to, and drains.
+    ///
+    /// # Errors
+    /// Taking over has failed: then the predecessor goes on.
+    pub(super) async fn supervise(mut self, mut steering: Steering) -> Result<(), StartError> {
+        if let Err(error) = self.succeed().await {
+            self.end(steering, "takeover failed").await;
+            return Err(error.into());
+        }
+        self.say_ready();
         let why = loop {
             match steering.next().await {
                 Order::End(why) => break why,
+                Order::HandOver => break HANDED_OVER,
                 Order::Use(loaded) => self.apply(*loaded),
             }
         };
+        self.end(steering, why).await;
+        Ok(())
+    }
+
+    /// Has the predecessor, if there is one, leave everything to us; from here on it is ours
+    /// alone, until a successor comes.
+    async fn succeed(&mut self) -> io::Result<()> {
+        let mut ending = None;
+        if let Some(predecessor) = self.predecessor.take() {
+            // It waits for the predecessor, which must not hold up the runtime.
+            let told = spawn_blocking(|| predecessor.complete()).await;
+            let (last, predecessor) = told.map_err(io::Error::other)??;
+            if last.is_none() {
+                warn!("the predecessor ended without a word");
+            }
+            let last = last.unwrap_or_else(|| SystemTime::now().into());
+            self.flush.succession().go_on(Some(last));
+            info!("took over from the running daemon");
+            // Before the predecessor ends, lest its end be taken for ours.
+            notify(&[NotifyState::MainPid(std::process::id())]);
+            ending = Some(predecessor);
+        }
+        // Without a control socket nobody comes, and nobody has been taken over from.
+        if let Some(control) = self.control.take() {
+            let (flush, succeeded) = (self.flush.succession(), self.succeeded.clone());
+            let (offers, turn) = (std::mem::take(&mut self.offers), self.turn.clone());
+            let succession = Succession::start(control, offers, flush, succeeded, ending, turn)?;
+            self.succession = Some(succession);
+        }
+        self.offers.clear();
+        Ok(())
+    }
+
+    fn say_ready(&self) {
+        self.phase.send_replace(Phase::Ready);
+        notify(&[NotifyState::Ready]);
+        if let Err(error) = self.inherited.acknowledge() {
+            warn!(%error, "Einhorn cannot be told");
+        }
+        info!(
+            version = http::VERSION,
+            statsd = self.addresses,
+            role = self.settings.role().as_str(),
+            http = self.doors.http,
+            grpc = self.doors.grpc,
+            interval = ?self.settings.interval.length(),
+            "ready"
+        );
+    }
+
+    async fn end(self, steering: Steering, why: &'static str) {
+        if let Some(succession) = &self.succession {
+            succession.close();
+        }
         self.phase.send_replace(Phase::Draining);
         info!(why, "draining");
+        if why != HANDED_OVER {
+            // Otherwise the service goes on without us.
+            notify(&[NotifyState::Stopping]);
+        }
         steering.end_at_a_second_signal(self.logs.clone());
         self.drain().await;
         info!("drained");
@@ -218,7 +307,6 @@ impl Daemon {
     async fn drain(self) {
         let Daemon { settings, phase, running, import, workers, flush, watchdog, sinks, .. } = self;
         let (forwarder, backlog) = (self.forwarder, self.backlog);
-        notify(sd_notify::NotifyState::Stopping);
         drop(watchdog);
         let within = settings.interval.length().max(MIN_DRAIN);
         // These wait for threads, which must not hold up the runtime.
@@ -271,8 +359,8 @@ fn plan(settings: &Settings) -> Plan {
 }
 
 /// Tells systemd, if it started us and wants to know.
-pub(super) fn notify(state: sd_notify::NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+pub(super) fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
         warn!(%error, "systemd cannot be told");
     }
 }

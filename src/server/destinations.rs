@@ -7,7 +7,7 @@ use crate::sinks::console::Console;
 use crate::sinks::datadog::{self, Datadog};
 use crate::sinks::post::{Http, SetupError};
 use crate::sinks::{Node, SinkTask};
-use crate::spool::Spool;
+use crate::spool::{Spool, Turn};
 use crate::telemetry::Telemetry;
 
 /// Lets every sink deliver what it was offered, all at once.
@@ -41,30 +41,34 @@ pub(super) fn start(
 /// Where what Datadog does not take waits; it outlives the sinks, which a reload replaces.
 pub(super) fn start_backlog(
     settings: &Settings,
+    turn: &Turn,
     telemetry: &Telemetry,
 ) -> Result<Option<Backlog<Http>>, StartError> {
     if settings.datadog.is_none() {
         return Ok(None);
     }
-    let spool = start_spool(datadog::NAME, settings, telemetry)?;
+    let spool = start_spool(datadog::NAME, settings, turn, telemetry)?;
     Ok(Some(Backlog::start(datadog::NAME, spool, telemetry.clone())))
 }
 
 /// Where what upstream nodes do not take waits, if it is to be on disk.
 pub(super) fn start_forward_spool(
     settings: &Settings,
+    turn: &Turn,
     telemetry: &Telemetry,
 ) -> Result<Option<Spool>, StartError> {
     let has_directory = settings.spool.directory.is_some();
-    has_directory.then(|| start_spool("forward", settings, telemetry)).transpose()
+    has_directory.then(|| start_spool("forward", settings, turn, telemetry)).transpose()
 }
 
 fn start_spool(
     name: &'static str,
     settings: &Settings,
+    turn: &Turn,
     telemetry: &Telemetry,
 ) -> Result<Spool, StartError> {
-    Spool::start(name, &settings.spool, telemetry.clone()).map_err(|source| StartError::Spool {
+    let started = Spool::start(name, &settings.spool, turn, telemetry.clone());
+    started.map_err(|source| StartError::Spool {
         path: settings.spool.directory.clone().unwrap_or_default(),
         source,
     })

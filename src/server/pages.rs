@@ -13,7 +13,7 @@ use crate::config::listen::HttpAddress;
 use crate::forward::import::Import;
 use crate::forward::import::grpc::{self, GrpcLimits};
 use crate::http::{self, ConfigFormat, ConfigText, HttpState, Limits};
-use crate::ingest::HttpListener;
+use crate::ingest::{Hold, HttpListener};
 use crate::model::Phase;
 use crate::telemetry::Telemetry;
 
@@ -48,7 +48,7 @@ impl Doors {
 }
 
 /// Starts the HTTP and the gRPC server, as far as there are listeners. They end when all is
-/// delivered: until then their pages can be looked at.
+/// delivered: until then their pages can be looked at, unless a successor has their sockets.
 ///
 /// # Errors
 /// The runtime does not take a socket.
@@ -95,13 +95,14 @@ fn serve(
     phases: watch::Receiver<Phase>,
     telemetry: &Telemetry,
 ) -> io::Result<JoinHandle<()>> {
-    let (limits, telemetry, stop) = (Limits::default(), telemetry.clone(), stopped(phases));
+    let stop = stopped(phases, listener.hold().clone());
+    let (limits, telemetry) = (Limits::default(), telemetry.clone());
     Ok(match listener {
-        HttpListener::Tcp(listener) => {
+        HttpListener::Tcp(listener, _) => {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             tokio::spawn(http::serve(listener, router, limits, telemetry, stop))
         }
-        HttpListener::Unix(listener, file) => {
+        HttpListener::Unix(listener, _, file) => {
             let listener = tokio::net::UnixListener::from_std(listener)?;
             tokio::spawn(async move {
                 http::serve(listener, router, limits, telemetry, stop).await;
@@ -117,13 +118,14 @@ fn serve_grpc(
     phases: watch::Receiver<Phase>,
     telemetry: &Telemetry,
 ) -> io::Result<JoinHandle<()>> {
-    let (limits, telemetry, stop) = (GrpcLimits::default(), telemetry.clone(), stopped(phases));
+    let stop = stopped(phases, listener.hold().clone());
+    let (limits, telemetry) = (GrpcLimits::default(), telemetry.clone());
     Ok(match listener {
-        HttpListener::Tcp(listener) => {
+        HttpListener::Tcp(listener, _) => {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             tokio::spawn(grpc::serve(listener, import, limits, telemetry, stop))
         }
-        HttpListener::Unix(listener, file) => {
+        HttpListener::Unix(listener, _, file) => {
             let listener = tokio::net::UnixListener::from_std(listener)?;
             tokio::spawn(async move {
                 grpc::serve(listener, import, limits, telemetry, stop).await;
@@ -133,16 +135,19 @@ fn serve_grpc(
     })
 }
 
-async fn stopped(mut phases: watch::Receiver<Phase>) {
+/// When a server accepts no more: at the end, or when a successor does.
+async fn stopped(mut phases: watch::Receiver<Phase>, hold: Hold) {
+    let is_over =
+        |phase: &Phase| *phase == Phase::Stopped || *phase == Phase::Draining && !hold.is_ours();
     // The sender lives as long as the daemon.
-    let _ = phases.wait_for(|phase| *phase == Phase::Stopped).await;
+    let _ = phases.wait_for(is_over).await;
 }
 
 /// Where a server can be reached: where it is bound, or else what was configured.
 fn address(listener: Option<&HttpListener>, configured: Option<&HttpAddress>) -> String {
     let bound = match listener {
         None => return "off".to_owned(),
-        Some(HttpListener::Tcp(listener)) => listener.local_addr().ok(),
+        Some(HttpListener::Tcp(listener, _)) => listener.local_addr().ok(),
         Some(HttpListener::Unix(..)) => None,
     };
     match (bound, configured) {

@@ -9,6 +9,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use sd_notify::NotifyState;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
@@ -27,6 +28,7 @@ use crate::forward::ring::Ring;
 use crate::http;
 use crate::ingest::Inherited;
 use crate::model::Phase;
+use crate::spool::Turn;
 use crate::telemetry::Telemetry;
 use crate::telemetry::logging::{AT_THE_END, Logs};
 
@@ -51,7 +53,9 @@ pub(super) struct Proxy {
 impl Proxy {
     /// Starts every part, consumers before producers. Needs a tokio runtime.
     pub(super) fn start(server: Server, quit: mpsc::Sender<()>) -> Result<Proxy, StartError> {
-        let Server { loaded, inherited, listeners: _, http, grpc, telemetry, logs } = server;
+        let Server { loaded, mut inherited, listeners: _, http, grpc, control: _, telemetry, logs } =
+            server;
+        drop(inherited.take_offers());
         let settings = loaded.settings;
         let forward = settings.forward.as_ref().ok_or(StartError::NoUpstream)?;
         let own = settings.stats_address.clone().map(|address| {
@@ -59,7 +63,7 @@ impl Proxy {
             Ok::<_, StartError>(OwnTelemetry::Statsd { stats, tags: settings.tags.clone() })
         });
         let own = own.transpose()?;
-        let spool = destinations::start_forward_spool(&settings, &telemetry)?;
+        let spool = destinations::start_forward_spool(&settings, &Turn::now(), &telemetry)?;
         let forwarder = Forwarder::spawn(forward, settings.interval, telemetry.clone(), spool)?;
         let ring = forwarder.ring();
         let import = Import::new(forwarder.relay(), &settings.import, telemetry.clone());
@@ -91,6 +95,7 @@ impl Proxy {
             tokio::select! {
                 order = steering.next() => match order {
                     Order::End(why) => break why,
+                    Order::HandOver => break "takeover",
                     Order::Use(loaded) => self.apply(*loaded),
                 },
                 Ok(_) = ring.wait_for(|ring| !ring.members().is_empty()), if is_starting => {
@@ -118,7 +123,7 @@ impl Proxy {
 
     fn say_ready(&self) {
         self.phase.send_replace(Phase::Ready);
-        notify(sd_notify::NotifyState::Ready);
+        notify(&[NotifyState::Ready]);
         if let Err(error) = self.inherited.acknowledge() {
             warn!(%error, "Einhorn cannot be told");
         }
@@ -145,7 +150,7 @@ impl Proxy {
     /// Takes nothing more in, and delivers what is in the outbox.
     async fn drain(self) {
         let Proxy { telemetry, logs, phase, import, forwarder, own, doors, .. } = self;
-        notify(sd_notify::NotifyState::Stopping);
+        notify(&[NotifyState::Stopping]);
         // It waits for threads, which must not hold up the runtime. What was answered with yes
         // until here is in the outbox.
         if let Err(error) = spawn_blocking(move || import.close()).await {

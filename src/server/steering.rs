@@ -18,6 +18,8 @@ const ONE_SIGNAL: Duration = Duration::from_millis(100);
 pub(super) enum Order {
     /// Drain, and why.
     End(&'static str),
+    /// A successor is ready and has our sockets: drain.
+    HandOver,
     /// Use another configuration.
     Use(Box<Loaded>),
 }
@@ -26,20 +28,25 @@ pub(super) enum Order {
 pub(super) struct Steering {
     signals: Signals,
     quits: mpsc::Receiver<()>,
+    successions: mpsc::Receiver<()>,
     reloader: Reloader,
 }
 
 impl Steering {
     /// From now on signals do not end the process by themselves. Needs a tokio runtime; what is
-    /// sent to the other part it returns asks for the end.
+    /// sent to the second part it returns asks for the end, and to the third says that a
+    /// successor is ready.
     ///
     /// # Errors
     /// The system gives no signals, or no thread.
-    pub(super) fn start(reload: Reload) -> io::Result<(Steering, mpsc::Sender<()>)> {
+    pub(super) fn start(
+        reload: Reload,
+    ) -> io::Result<(Steering, mpsc::Sender<()>, mpsc::Sender<()>)> {
         let (quit, quits) = mpsc::channel(1);
+        let (succeeded, successions) = mpsc::channel(1);
         let signals = Signals::register()?;
         let reloader = Reloader::start(reload)?;
-        Ok((Steering { signals, quits, reloader }, quit))
+        Ok((Steering { signals, quits, successions, reloader }, quit, succeeded))
     }
 
     /// The next order. A configuration that cannot be used is logged and none.
@@ -59,6 +66,7 @@ impl Steering {
                         error!("the new configuration is not used, the old one stays:\n{problems}");
                     }
                 },
+                Some(()) = self.successions.recv() => return Order::HandOver,
                 Some(()) = self.quits.recv() => return Order::End("/quitquitquit"),
             }
         }

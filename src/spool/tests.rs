@@ -28,7 +28,8 @@ impl Scratch {
             max_age: Duration::from_secs(3600),
             sync: true,
         };
-        Spool::start("test", &settings, telemetry.clone()).expect("the directory can be made")
+        Spool::start("test", &settings, &Turn::now(), telemetry.clone())
+            .expect("the directory can be made")
     }
 }
 

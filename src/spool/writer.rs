@@ -9,11 +9,11 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
-use super::Shared;
 use super::disk::{Directory, Disk};
 use super::queue::{Done, Work};
 use super::segment::State;
 use super::store::{Refused, Scan, Store, StoreLimits, Unreadable};
+use super::{Shared, Turn};
 use crate::telemetry::names;
 
 /// A directory that another process uses, or that cannot be read, is tried again after so long.
@@ -24,11 +24,12 @@ pub(super) fn start(
     name: &str,
     path: PathBuf,
     limits: StoreLimits,
+    turn: Turn,
     shared: Arc<Shared>,
     ended: oneshot::Sender<()>,
 ) -> io::Result<()> {
     thread::Builder::new().name(format!("spool-{name}")).spawn(move || {
-        if let Some(store) = open(&path, limits, &shared) {
+        if let Some(store) = open(&path, limits, &turn, &shared) {
             run(store, &shared);
         }
         drop(ended);
@@ -36,32 +37,42 @@ pub(super) fn start(
     Ok(())
 }
 
-/// `None` if the spool is closed before the directory can be had.
-fn open(path: &Path, limits: StoreLimits, shared: &Shared) -> Option<Store<Directory>> {
+/// `None` if the directory cannot be had until the spool is closed, and then neither.
+fn open(
+    path: &Path,
+    limits: StoreLimits,
+    turn: &Turn,
+    shared: &Shared,
+) -> Option<Store<Directory>> {
     let mut was_told = false;
     loop {
-        let opened = Directory::open(path).and_then(|disk| Store::open(disk, limits));
-        match opened {
-            Ok((store, scan)) => {
-                take_in(path, scan, &store, shared);
-                return Some(store);
-            }
-            Err(error) => {
-                shared.count_error(&error);
-                if !was_told {
-                    let path = path.display();
-                    warn!(%path, %error, "the spool cannot be used yet: what waits is in memory");
-                    was_told = true;
+        // Asked before, so that what keeps it now may be gone by the last try.
+        let is_closing = shared.lock().is_closing;
+        if turn.has_come() {
+            match Directory::open(path).and_then(|disk| Store::open(disk, limits)) {
+                Ok((store, scan)) => {
+                    take_in(path, scan, &store, shared);
+                    return Some(store);
+                }
+                Err(error) => {
+                    shared.count_error(&error);
+                    if !was_told {
+                        let path = path.display();
+                        warn!(
+                            %path, %error,
+                            "the spool cannot be used yet: what waits is in memory"
+                        );
+                        was_told = true;
+                    }
                 }
             }
         }
-        let state = shared.lock();
-        if state.is_closing {
+        if is_closing {
             return None;
         }
-        let woken = shared.work.wait_timeout(state, OPEN_AGAIN);
-        if woken.unwrap_or_else(PoisonError::into_inner).0.is_closing {
-            return None;
+        let state = shared.lock();
+        if !state.is_closing {
+            drop(shared.work.wait_timeout(state, OPEN_AGAIN));
         }
     }
 }

@@ -18,3 +18,4 @@ mod outage;
 mod proxy;
 mod relay;
 mod support;
+mod takeover;

@@ -30,21 +30,35 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts it with this configuration and waits until it is ready.
     pub(crate) fn start(yaml: &str) -> Daemon {
-        let directory = scratch_directory();
-        let file = directory.join(CONFIG);
-        fs::write(&file, yaml).expect("the scratch directory can be written");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_veneur"));
-        command.arg("-f").arg(file);
-        Daemon::spawn(command, directory)
+        let mut daemon = Daemon::launch_with(&[], yaml, &[]);
+        daemon.wait_until_ready();
+        daemon
+    }
+
+    /// Starts it with this configuration, to take over from the one that runs, and waits until
+    /// it is ready.
+    pub(crate) fn start_successor(yaml: &str) -> Daemon {
+        let mut daemon = Daemon::launch_with(&["--takeover"], yaml, &[]);
+        daemon.wait_until_ready();
+        daemon
     }
 
     /// Starts `veneur proxy` with this configuration, and does not wait: it may not get ready.
     pub(crate) fn launch_proxy(yaml: &str, environment: &[(&str, &str)]) -> Daemon {
+        Daemon::launch_with(&["proxy"], yaml, environment)
+    }
+
+    /// Starts it with these arguments and this configuration, and does not wait.
+    pub(crate) fn launch_with(
+        arguments: &[&str],
+        yaml: &str,
+        environment: &[(&str, &str)],
+    ) -> Daemon {
         let directory = scratch_directory();
         let file = directory.join(CONFIG);
         fs::write(&file, yaml).expect("the scratch directory can be written");
         let mut command = Command::new(env!("CARGO_BIN_EXE_veneur"));
-        command.args(["proxy", "-f"]).arg(file).envs(environment.iter().copied());
+        command.args(arguments).arg("-f").arg(file).envs(environment.iter().copied());
         Daemon::launch(command, directory)
     }
 
@@ -150,6 +164,11 @@ impl Daemon {
         for datagram in datagrams {
             socket.send_to(datagram, self.udp()).expect("loopback takes it");
         }
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn signal(&self, signal: &str) {

@@ -21,7 +21,7 @@ fn expect_to_talk(mut client: impl Write, mut server: impl Read) {
 }
 
 fn expect_tcp(listener: HttpListener) {
-    let HttpListener::Tcp(listener) = listener else { panic!("not TCP: {listener:?}") };
+    let HttpListener::Tcp(listener, _) = listener else { panic!("not TCP: {listener:?}") };
     let address = listener.local_addr().expect("it is bound");
     let client = TcpStream::connect(address).expect("it listens");
     expect_to_talk(client, listener.accept().expect("a client waits").0);
@@ -37,7 +37,7 @@ fn http_listens_on_a_unix_socket_whose_file_goes_with_it() {
     let directory = Directory::new();
     let path = directory.join("http.sock");
     let bound = bind(&HttpAddress::Unix(UnixAddress::Path(path.clone())));
-    let HttpListener::Unix(listener, file) = bound else { panic!("not Unix: {bound:?}") };
+    let HttpListener::Unix(listener, _, file) = bound else { panic!("not Unix: {bound:?}") };
     let client = UnixStream::connect(&path).expect("it listens");
     expect_to_talk(client, listener.accept().expect("a client waits").0);
     drop(file);

@@ -132,7 +132,7 @@ fn serve_http_socket_of_einhorn() {
     let bound =
         bind_http("http_address", &HttpAddress::Einhorn(0), &mut inherited).expect("it is there");
     inherited.acknowledge().expect("Einhorn listens");
-    let HttpListener::Tcp(listener) = bound else { panic!("not TCP: {bound:?}") };
+    let HttpListener::Tcp(listener, _) = bound else { panic!("not TCP: {bound:?}") };
     listener.set_nonblocking(false).expect("it is open");
     let mut said = String::new();
     listener.accept().expect("a client").0.read_to_string(&mut said).expect("it is open");

@@ -1,11 +1,13 @@
 //! Listeners, their limits, and TLS.
 
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{filled, length, number, threads};
-use crate::config::listen::{Family, HOST_PORT, STATSD_FORMS, StatsdAddress, Wrong, resolve};
+use crate::config::listen::{
+    Family, HOST_PORT, STATSD_FORMS, StatsdAddress, UnixAddress, Wrong, resolve,
+};
 use crate::config::machine::Machine;
 use crate::config::problem::Report;
 use crate::config::raw::Raw;
@@ -96,6 +98,21 @@ fn is_any_port(address: &StatsdAddress) -> bool {
         StatsdAddress::Unixgram(_) | StatsdAddress::UnixStream(_) | StatsdAddress::Inherited(_) => {
             false
         }
+    }
+}
+
+/// Where a successor comes for our sockets.
+pub(super) fn takeover_socket(raw: &Raw, report: &mut Report) -> Option<PathBuf> {
+    let given = filled(&raw.takeover_socket)?;
+    let mut refuse = |what| {
+        report.refuse(&given.source, what, "a path such as /run/veneur/takeover.sock");
+        None
+    };
+    match UnixAddress::parse(&given.value) {
+        // An abstract name has no owner and no mode.
+        Ok(UnixAddress::Path(path)) if path.is_absolute() => Some(path),
+        Ok(_) => refuse("not an absolute path".to_owned()),
+        Err(what) => refuse(what),
     }
 }
 

@@ -8,6 +8,7 @@ use crate::config::BaseUrl;
 use crate::config::settings::SpoolSettings;
 use crate::model::Interval;
 use crate::sinks::post::{Body, BodyWriter, Encoding, Limits, Target};
+use crate::spool::Turn;
 use crate::telemetry::names;
 use crate::telemetry::registry::Total;
 
@@ -56,7 +57,8 @@ impl Rig {
             max_age: Duration::from_secs(3600),
             sync: true,
         };
-        let spool = Spool::start("test", &settings, telemetry.clone()).expect("it needs nothing");
+        let spool = Spool::start("test", &settings, &Turn::now(), telemetry.clone())
+            .expect("it needs nothing");
         let backlog = Backlog::start("test", spool, telemetry.clone());
         let script = Arc::new(Script::default());
         script.answers.lock().expect("no test panics here").extend(answers);

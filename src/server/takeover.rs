@@ -1,0 +1,143 @@
+//! The running daemon hands everything to a successor: the thread it talks to.
+//!
+//! It lends the sockets to whoever asks, as long as nobody has said to be ready, and has the
+//! daemon drain when somebody has. [`crate::ingest`] has the words they use.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::ingest::{ControlSocket, Ending, Offer, SocketFile, Successor, Successors};
+use crate::pipeline::flush::FlushSuccession;
+use crate::spool::Turn;
+
+/// How long to leave the control socket alone after an error.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
+
+/// What successors may have; `None` when this process is ending. Shared by the thread that talks
+/// to them and the one that drains, which may be at any moment.
+type Offers = Arc<Mutex<Option<Arc<Vec<Offer>>>>>;
+
+/// Waiting for a successor.
+pub(super) struct Succession {
+    offers: Offers,
+    /// Removed in the end, unless a successor has it.
+    _file: Option<SocketFile>,
+}
+
+impl Succession {
+    /// Starts the thread, which ends with the process. It waits until our own predecessor has
+    /// ended, so that there are never more than two of us, and says that it is our `turn`; then
+    /// it tells `succeeded` when a successor is ready and everything is its own.
+    pub(super) fn start(
+        control: ControlSocket,
+        offers: Vec<Offer>,
+        flush: FlushSuccession,
+        succeeded: mpsc::Sender<()>,
+        predecessor: Option<Ending>,
+        turn: Turn,
+    ) -> io::Result<Succession> {
+        let (file, successors) = control.into_parts();
+        let offers: Offers = Arc::new(Mutex::new(Some(Arc::new(offers))));
+        let host = Host { offers: Arc::clone(&offers), flush, succeeded };
+        thread::Builder::new().name("takeover".to_owned()).spawn(move || {
+            if let Some(Err(error)) = predecessor.map(Ending::wait) {
+                warn!(%error, "cannot tell whether the predecessor has ended");
+            }
+            turn.begin();
+            host.receive(&successors);
+        })?;
+        Ok(Succession { offers, _file: file })
+    }
+
+    /// From now on successors are sent away, to wait for our end.
+    pub(super) fn close(&self) {
+        drop(self.offers.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+struct Host {
+    offers: Offers,
+    flush: FlushSuccession,
+    succeeded: mpsc::Sender<()>,
+}
+
+/// How it went with a successor.
+enum Outcome {
+    /// It has everything.
+    Succeeded,
+    /// It has ended before it was ready.
+    Died,
+    /// We are ending; it waits for that as long as it is connected.
+    TooLate,
+}
+
+impl Host {
+    fn receive(self, successors: &Successors) {
+        let mut waiting = Vec::new();
+        loop {
+            let outcome = successors.next().and_then(|successor| {
+                info!("a successor has come");
+                let outcome = self.talk(&successor)?;
+                Ok((successor, outcome))
+            });
+            match outcome {
+                Ok((successor, Outcome::Succeeded)) => {
+                    // It learns from the connection when we have ended.
+                    waiting.push(successor);
+                    // Nobody listens only if we are ending anyway.
+                    let _ = self.succeeded.blocking_send(());
+                }
+                Ok((_, Outcome::Died)) => {
+                    warn!("the successor ended before it was ready: going on as before");
+                }
+                Ok((successor, Outcome::TooLate)) => waiting.push(successor),
+                Err(error) => {
+                    warn!(%error, "nothing was handed over: going on as before");
+                    thread::sleep(PAUSE_AFTER_ERROR);
+                }
+            }
+        }
+    }
+
+    fn talk(&self, successor: &Successor) -> io::Result<Outcome> {
+        let lent = {
+            let offers = self.offers.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(offers) = &*offers else {
+                successor.send_away()?;
+                return Ok(Outcome::TooLate);
+            };
+            // Before it can have any, and before a drain can begin: that must do nothing to
+            // sockets which another process reads.
+            offers.iter().for_each(|offer| offer.set_ours(false));
+            Arc::clone(offers)
+        };
+        let outcome = self.hand_over(successor, &lent);
+        if !matches!(outcome, Ok(Outcome::Succeeded | Outcome::TooLate)) {
+            lent.iter().for_each(|offer| offer.set_ours(true));
+            self.flush.go_on(None);
+        }
+        outcome
+    }
+
+    fn hand_over(&self, successor: &Successor, offers: &[Offer]) -> io::Result<Outcome> {
+        successor.send(offers)?;
+        let Some(taken) = successor.ready()? else { return Ok(Outcome::Died) };
+        let Some(last) = self.flush.promise_last() else { return Ok(Outcome::TooLate) };
+        // What it has not taken is drained and closed.
+        for (place, offer) in offers.iter().enumerate() {
+            offer.set_ours(!taken.contains(&place));
+        }
+        successor.leave(last)?;
+        self.close();
+        Ok(Outcome::Succeeded)
+    }
+
+    fn close(&self) {
+        drop(self.offers.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
