@@ -13,6 +13,7 @@
 
 use std::io;
 use std::iter;
+use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use crate::config::listen::StatsdAddress;
@@ -42,7 +43,9 @@ pub use hold::Hold;
 pub use http_listener::{HttpListener, bind_http};
 pub use inherited::{EnvironmentError, Inherited};
 pub use running::Running;
-pub use takeover::{ControlSocket, Ending, Offer, Successor, Successors, Takeover, TakeoverError};
+pub use takeover::{
+    ControlSocket, Ending, Moved, Offer, Successor, Successors, Takeover, TakeoverError,
+};
 pub use tls::TlsError;
 pub use unix::SocketFile;
 
@@ -102,6 +105,7 @@ pub struct Listeners {
     sockets: Sockets,
     warnings: Vec<String>,
     limits: Limits,
+    moved: Option<Receiver<Moved>>,
 }
 
 impl Listeners {
@@ -113,13 +117,14 @@ impl Listeners {
         settings: &IntakeSettings,
         inherited: &mut Inherited,
     ) -> Result<Listeners, BindError> {
-        let sockets = Sockets::bind(settings, inherited)?;
+        let (heir, moved) = mpsc::channel();
+        let sockets = Sockets::bind(settings, &heir, inherited)?;
         let asked = settings.read_buffer_bytes;
         let mut warnings: Vec<_> =
             sockets.datagrams.iter().filter_map(|socket| socket.warning(asked)).collect();
         // One sentence per address, however many sockets share it.
         warnings.dedup();
-        Ok(Listeners { sockets, warnings, limits: Limits::of(settings) })
+        Ok(Listeners { sockets, warnings, limits: Limits::of(settings), moved: Some(moved) })
     }
 
     /// The addresses really bound, ports included, each once.
@@ -127,6 +132,12 @@ impl Listeners {
         let mut addresses: Vec<_> = self.infos().map(|info| info.address).collect();
         addresses.dedup();
         addresses
+    }
+
+    /// The connections that a successor is to go on with, which come when the threads are stopped
+    /// for one; until the last of them has ended. `None` if they have been taken.
+    pub fn take_moved(&mut self) -> Option<Receiver<Moved>> {
+        self.moved.take()
     }
 
     /// What an operator should know although it stops nothing: one sentence each.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
 use rustls::ServerConfig;
 use socket2::{Socket, Type};
@@ -11,6 +12,7 @@ use super::hold::Hold;
 use super::inherited::{self, Inherited};
 use super::socket;
 use super::stream::StreamListener;
+use super::takeover::Moved;
 use super::tls::{self, TlsError};
 use super::unix::{self, SocketFile};
 use crate::config::listen::StatsdAddress;
@@ -44,6 +46,7 @@ impl Sockets {
     /// Binds every listener of `settings`, or takes it from `inherited`.
     pub(super) fn bind(
         settings: &IntakeSettings,
+        heir: &Sender<Moved>,
         inherited: &mut Inherited,
     ) -> Result<Sockets, BindError> {
         let mut binding = Binding {
@@ -51,6 +54,7 @@ impl Sockets {
             readers: settings.num_readers.get(),
             buffer_bytes: settings.read_buffer_bytes,
             tls: settings.tls.as_ref().map(tls::server_config).transpose()?,
+            heir: heir.clone(),
         };
         for address in &settings.listeners {
             binding
@@ -91,6 +95,7 @@ struct Binding {
     readers: usize,
     buffer_bytes: usize,
     tls: Option<Arc<ServerConfig>>,
+    heir: Sender<Moved>,
 }
 
 impl Binding {
@@ -197,7 +202,10 @@ impl Binding {
         inherited.offer(label, &socket, owner.hold())?;
         if socket.r#type()? == Type::STREAM {
             let tls = self.tls.clone();
-            self.sockets.streams.push(StreamListener { socket, address, owner, tls });
+            let (heir, label) = (self.heir.clone(), label.to_owned());
+            let arrivals = inherited.arrivals(&label);
+            let listener = StreamListener { socket, address, owner, tls, label, heir, arrivals };
+            self.sockets.streams.push(listener);
             return Ok(());
         }
         if matches!(address, StatsdAddress::Udp(_)) {

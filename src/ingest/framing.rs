@@ -52,6 +52,22 @@ impl Framing {
         }
     }
 
+    /// What has been read of an unfinished piece, so that taking it anew comes to the same.
+    /// `None` in the middle of a piece that was refused.
+    pub(super) fn kept(&self) -> Option<Vec<u8>> {
+        match self {
+            Framing::Lines(lines) => (!lines.is_skipping).then(|| lines.kept.clone()),
+            Framing::Frames(frames) => match &frames.expected {
+                Expected::Length { bytes, known } => Some(bytes[..*known].to_vec()),
+                Expected::Frame { length, kept } => {
+                    let length = u32::try_from(*length).ok()?.to_le_bytes();
+                    Some([&length[..], kept].concat())
+                }
+                Expected::Rest { .. } => None,
+            },
+        }
+    }
+
     /// Whether the stream stands in the middle of a piece, which is then lost.
     pub(super) fn is_amid(&self) -> bool {
         match self {
@@ -279,6 +295,40 @@ mod tests {
     fn framed(piece: &[u8]) -> Vec<u8> {
         let length = u32::try_from(piece.len()).expect("a short piece");
         [&length.to_le_bytes(), piece].concat()
+    }
+
+    /// What `stream` comes to if it is moved to another process after `moved` bytes, unless that
+    /// is amid a piece that was refused.
+    fn feed_two(
+        new: fn() -> Framing,
+        stream: &[u8],
+        portion: usize,
+        moved: usize,
+    ) -> Option<Pieces> {
+        let (before, after) = stream.split_at(moved);
+        let (mut pieces, framing) = feed(new(), before, portion);
+        let rest = [&framing.kept()?[..], after].concat();
+        let (others, _) = feed(new(), &rest, portion);
+        pieces.0.extend(others.0);
+        pieces.1 += others.1;
+        Some(pieces)
+    }
+
+    #[test]
+    fn a_stream_may_move_to_another_process_anywhere() {
+        let text = b"a:1|c\n123456789\nb:2|c\n\nc:3";
+        let pieces: [&[u8]; 4] = [b"a:1|c", b"123456789", b"b:2|c", b"12345678"];
+        let packets = pieces.map(framed).concat();
+        for (new, stream) in [(lines as fn() -> Framing, &text[..]), (frames, &packets)] {
+            let (whole, _) = feed(new(), stream, stream.len());
+            let moves = (0..=stream.len())
+                .filter_map(|moved| Some((moved, feed_two(new, stream, 3, moved)?)));
+            let moves: Vec<_> = moves.collect();
+            assert!(moves.len() > stream.len() / 2, "most places will do");
+            for (moved, pieces) in moves {
+                assert_eq!(pieces, whole, "after {moved} bytes");
+            }
+        }
     }
 
     #[test]

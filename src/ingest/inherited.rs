@@ -15,10 +15,11 @@ use std::path::{Path, PathBuf};
 use std::{env, process};
 
 use socket2::{Domain, Socket, Type};
+use tokio::sync::mpsc;
 
 use super::hold::Hold;
 use super::sys;
-use super::takeover::{Offer, Predecessor, Takeover, TakeoverError};
+use super::takeover::{Moved, Offer, Predecessor, Takeover, TakeoverError};
 use crate::config::listen::{StatsdAddress, UnixAddress};
 
 /// The first descriptor systemd passes; the others follow without a gap.
@@ -93,6 +94,11 @@ impl Inherited {
     /// A socket that the predecessor labels so and that has not been taken yet.
     pub(super) fn take_over(&mut self, label: &str) -> Option<(Socket, Hold)> {
         self.predecessor.as_mut()?.take(label)
+    }
+
+    /// The connections that come from the predecessor's listener with this label.
+    pub(super) fn arrivals(&mut self, label: &str) -> Option<mpsc::Receiver<Moved>> {
+        self.predecessor.as_mut().map(|predecessor| predecessor.home(label))
     }
 
     /// A successor may have this socket; without a hold, it is somebody else's anyway.

@@ -8,12 +8,14 @@
 //! be understood.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::panic::resume_unwind;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -24,7 +26,7 @@ use tokio::net::unix::pipe;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::runtime::{self, Runtime};
 use tokio::select;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinSet, LocalSet, spawn_local, yield_now};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -33,7 +35,9 @@ use tracing::{debug, warn};
 
 use super::binding::Owner;
 use super::framing::{Frames, Framing, Lines};
+use super::hold::Hold;
 use super::stop::Stop;
+use super::takeover::{MOST_KEPT, Moved};
 use super::{Receive, tls};
 use crate::config::listen::StatsdAddress;
 use crate::config::settings::IntakeSettings;
@@ -63,6 +67,12 @@ pub(super) struct StreamListener {
     pub(super) owner: Owner,
     /// For TCP.
     pub(super) tls: Option<Arc<ServerConfig>>,
+    /// The address as configured.
+    pub(super) label: String,
+    /// Where connections go that a successor is to go on with.
+    pub(super) heir: Sender<Moved>,
+    /// A predecessor's connections.
+    pub(super) arrivals: Option<mpsc::Receiver<Moved>>,
 }
 
 /// What one connection may do.
@@ -91,6 +101,9 @@ pub(super) struct Server {
     listener: Listener,
     address: StatsdAddress,
     owner: Owner,
+    label: String,
+    heir: Sender<Moved>,
+    arrivals: Option<mpsc::Receiver<Moved>>,
     limits: Limits,
     stop: Arc<Stop>,
     /// Readable when stopped.
@@ -106,7 +119,7 @@ impl Server {
     ) -> io::Result<Server> {
         let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let entered = runtime.enter();
-        let StreamListener { socket, address, owner, tls } = bound;
+        let StreamListener { socket, address, owner, tls, label, heir, arrivals } = bound;
         let listener = if socket.domain()? == Domain::UNIX {
             Listener::Unix(UnixListener::from_std(socket.into())?)
         } else {
@@ -115,12 +128,23 @@ impl Server {
         };
         let stopped = pipe::Receiver::from_owned_fd(stop.pipe()?)?;
         drop(entered);
-        Ok(Server { runtime, listener, address, owner, limits, stop, stopped })
+        Ok(Server {
+            runtime,
+            listener,
+            address,
+            owner,
+            label,
+            heir,
+            arrivals,
+            limits,
+            stop,
+            stopped,
+        })
     }
 
     /// Serves connections until stopped, and reads what they have sent until then.
     pub(super) fn run<R: Receive>(self, telemetry: Telemetry, receive: R) {
-        let Server { runtime, listener, address, owner, limits, stop, stopped } = self;
+        let Server { runtime, listener, address, owner, limits, stop, stopped, .. } = self;
         let turn = Turn { receive, portion: vec![0; PORTION].into_boxed_slice() };
         let shared = Rc::new(Shared {
             turn: RefCell::new(turn),
@@ -130,11 +154,18 @@ impl Server {
             stop,
             stopped,
             telemetry,
+            hold: owner.hold().cloned(),
+            label: self.label,
+            heir: self.heir,
         });
+        let mut arrivals = self.arrivals;
         LocalSet::new().block_on(&runtime, async {
             spawn_local(Rc::clone(&shared).hand_over_when_due());
             let mut connections = JoinSet::new();
-            shared.accept_until_stopped(&listener, &mut connections).await;
+            shared.accept_until_stopped(&listener, &mut arrivals, &mut connections).await;
+            while let Some(Ok(moved)) = arrivals.as_mut().map(mpsc::Receiver::try_recv) {
+                shared.adopt(&listener, moved, &mut connections);
+            }
             if owner.is_us() {
                 drop(owner);
                 shared.accept_the_rest(&listener, &mut connections).await;
@@ -153,20 +184,36 @@ enum Listener {
     Unix(UnixListener),
 }
 
+/// What has been read of it already stands beside a connection that a predecessor had.
 enum Connection {
-    Lines(TcpStream),
+    Lines(TcpStream, Vec<u8>),
     LinesOverTls(TcpStream, TlsAcceptor),
-    Frames(UnixStream),
+    Frames(UnixStream, Vec<u8>),
 }
 
 impl Listener {
     async fn accept(&self) -> io::Result<Connection> {
         match self {
-            Listener::Tcp(listener, None) => Ok(Connection::Lines(listener.accept().await?.0)),
+            Listener::Tcp(listener, None) => {
+                Ok(Connection::Lines(listener.accept().await?.0, Vec::new()))
+            }
             Listener::Tcp(listener, Some(tls)) => {
                 Ok(Connection::LinesOverTls(listener.accept().await?.0, tls.clone()))
             }
-            Listener::Unix(listener) => Ok(Connection::Frames(listener.accept().await?.0)),
+            Listener::Unix(listener) => {
+                Ok(Connection::Frames(listener.accept().await?.0, Vec::new()))
+            }
+        }
+    }
+
+    /// A connection that a predecessor had.
+    fn adopt(&self, Moved { socket, kept, .. }: Moved) -> io::Result<Connection> {
+        match self {
+            Listener::Tcp(_, None) => {
+                Ok(Connection::Lines(TcpStream::from_std(socket.into())?, kept))
+            }
+            Listener::Tcp(_, Some(_)) => Err(io::Error::other("it is without TLS")),
+            Listener::Unix(_) => Ok(Connection::Frames(UnixStream::from_std(socket.into())?, kept)),
         }
     }
 }
@@ -182,6 +229,10 @@ struct Shared<R> {
     /// Readable when stopped.
     stopped: pipe::Receiver,
     telemetry: Telemetry,
+    /// Of the listener.
+    hold: Option<Hold>,
+    label: String,
+    heir: Sender<Moved>,
 }
 
 /// What a connection uses while it has its turn, which is never across an await.
@@ -204,12 +255,16 @@ enum End {
     NoHandshake,
     #[error("the daemon stops")]
     Stopped,
+    /// It has not ended: a successor goes on with it.
+    #[error("handed over")]
+    Moves,
 }
 
 impl<R: Receive> Shared<R> {
     async fn accept_until_stopped(
         self: &Rc<Self>,
         listener: &Listener,
+        arrivals: &mut Option<mpsc::Receiver<Moved>>,
         connections: &mut JoinSet<()>,
     ) {
         let mut stopped = pin!(self.stopped.readable());
@@ -217,8 +272,19 @@ impl<R: Receive> Shared<R> {
             select! {
                 biased;
                 _ = &mut stopped => return,
+                moved = next(arrivals) => self.adopt(listener, moved, connections),
                 Some(ended) = connections.join_next() => pass_panic_on(ended),
                 connection = self.accept(listener) => self.admit(connection, connections),
+            }
+        }
+    }
+
+    /// Goes on with a connection of a predecessor.
+    fn adopt(self: &Rc<Self>, listener: &Listener, moved: Moved, connections: &mut JoinSet<()>) {
+        match listener.adopt(moved) {
+            Ok(connection) => self.admit(connection, connections),
+            Err(error) => {
+                debug!(address = %self.address, %error, "cannot go on with a connection");
             }
         }
     }
@@ -263,18 +329,23 @@ impl<R: Receive> Shared<R> {
         let longest = self.limits.longest;
         let lines = || Framing::Lines(Lines::new(longest));
         let end = match connection {
-            Connection::Lines(stream) => self.read(stream, lines()).await,
+            Connection::Lines(stream, kept) => {
+                let detach = |stream: TcpStream| Ok(stream.into_std()?.into());
+                self.read_or_move(stream, lines(), &kept, detach).await
+            }
             Connection::LinesOverTls(stream, tls) => match self.shake_hands(stream, &tls).await {
                 Some(mut stream) => {
-                    let end = self.read(&mut stream, lines()).await;
+                    let end = self.read(&mut stream, &mut lines(), || false).await;
                     // The peer, if it still listens, is to know that nobody cut this off.
                     let _ = timeout(SILENCE_AT_END, stream.shutdown()).await;
                     end
                 }
                 None => End::NoHandshake,
             },
-            Connection::Frames(stream) => {
-                self.read(stream, Framing::Frames(Frames::new(longest))).await
+            Connection::Frames(stream, kept) => {
+                let detach = |stream: UnixStream| Ok(stream.into_std()?.into());
+                let frames = Framing::Frames(Frames::new(longest));
+                self.read_or_move(stream, frames, &kept, detach).await
             }
         };
         debug!(address = %self.address, reason = %end, "connection ended");
@@ -305,15 +376,49 @@ impl<R: Receive> Shared<R> {
         None
     }
 
-    /// Reads until the connection is over.
-    async fn read(&self, mut stream: impl AsyncRead + Unpin, mut framing: Framing) -> End {
+    /// Reads until the connection is over, or a successor goes on with it.
+    async fn read_or_move<S: AsyncRead + Unpin>(
+        &self,
+        mut stream: S,
+        mut framing: Framing,
+        kept: &[u8],
+        detach: impl FnOnce(S) -> io::Result<OwnedFd>,
+    ) -> End {
+        // What was kept was believed to be a frame before.
+        if let Err(not) = framing.take(kept, &mut self.turn.borrow_mut().receive) {
+            return End::Broken(io::Error::new(io::ErrorKind::InvalidData, not));
+        }
+        let moves = || self.hold.as_ref().is_some_and(Hold::is_given);
+        let end = self.read(&mut stream, &mut framing, moves).await;
+        let (End::Moves, Some(kept)) = (&end, framing.kept()) else { return end };
+        let label = self.label.clone();
+        match detach(stream) {
+            // Nobody takes it only if the process is about to end.
+            Ok(socket) => drop(self.heir.send(Moved { label, socket, kept })),
+            Err(error) => return End::Broken(error),
+        }
+        end
+    }
+
+    /// Reads until the connection is over, or, when stopped, it can move and `moves`.
+    async fn read(
+        &self,
+        mut stream: impl AsyncRead + Unpin,
+        framing: &mut Framing,
+        moves: impl Fn() -> bool,
+    ) -> End {
         let mut stopped = pin!(self.stopped.readable());
         let mut is_stopped = false;
         let end = loop {
-            let portion = timeout(self.patience(), self.read_portion(&mut stream, &mut framing));
+            let portion = timeout(self.patience(), self.read_portion(&mut stream, framing));
             select! {
                 biased;
-                _ = &mut stopped, if !is_stopped => is_stopped = true,
+                _ = &mut stopped, if !is_stopped => {
+                    if moves() && framing.kept().is_some_and(|kept| kept.len() <= MOST_KEPT) {
+                        return End::Moves;
+                    }
+                    is_stopped = true;
+                }
                 read = portion => match read {
                     Ok(Ok(0)) => break End::Closed,
                     Ok(Ok(_)) if self.is_overdue() => break End::Stopped,
@@ -330,7 +435,7 @@ impl<R: Receive> Shared<R> {
                 self.fed.notify_one();
             }
             End::Silent => self.telemetry.count(names::TCP_IDLE_TIMEOUTS_TOTAL, "", 1),
-            End::Broken(_) | End::NoHandshake | End::Stopped => {}
+            End::Broken(_) | End::NoHandshake | End::Stopped | End::Moves => {}
         }
         if framing.is_amid() {
             let tags = "packet_type:unknown,reason:incomplete";
@@ -391,6 +496,17 @@ impl<R: Receive> Shared<R> {
     fn is_overdue(&self) -> bool {
         self.deadline().is_some_and(|deadline| deadline <= Instant::now())
     }
+}
+
+/// The next connection of a predecessor; never, if there are no more.
+async fn next(arrivals: &mut Option<mpsc::Receiver<Moved>>) -> Moved {
+    if let Some(moved) = arrivals.as_mut()
+        && let Some(moved) = moved.recv().await
+    {
+        return moved;
+    }
+    *arrivals = None;
+    pending().await
 }
 
 /// A panic in a connection is one of the thread: half a daemon is worse than none.

@@ -12,6 +12,7 @@
 //! | running | `end` | |
 //! | successor, once it reads them | `ready PLACE,PLACE...`: those it has taken, from 0 | |
 //! | running, and ends | `last SECOND`: its last flush is of that second, no later one will be | |
+//! | running | `connection LABEL`, a newline and what it has read of an unfinished line or frame, for each that can go on | the connection |
 //!
 //! The connection ends with the process; only then does the successor use what both write to,
 //! and serve a successor of its own. Until `ready` the running process goes on as if nothing had happened, and does so if the
@@ -19,6 +20,7 @@
 //! successor's alone. Neither waits for the other with a deadline: each notices the other's end.
 //! Instead of the first message `refused WHY` may come.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::fs::{self, Permissions};
 use std::io;
@@ -28,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::sync::mpsc;
 
 use super::hold::Hold;
 use super::inherited::Inherited;
@@ -41,6 +44,7 @@ const SOCKET: &str = "socket ";
 const END: &str = "end";
 const READY: &str = "ready ";
 const LAST: &str = "last ";
+const CONNECTION: &str = "connection ";
 
 /// Said to a successor that comes when the running process is ending anyway.
 const ENDING: &str = "this process is ending";
@@ -75,13 +79,34 @@ impl Offer {
         Offer { label, socket, hold }
     }
 
-    /// Says whether nobody else has the socket.
-    pub fn set_ours(&self, is_ours: bool) {
-        if let Some(hold) = &self.hold {
-            hold.set_ours(is_ours);
-        }
+    /// Nobody else has the socket.
+    pub fn keep(&self) {
+        self.hold.iter().for_each(Hold::keep);
+    }
+
+    /// Somebody else gets it, too, who may turn out to be no successor.
+    pub fn lend(&self) {
+        self.hold.iter().for_each(Hold::lend);
+    }
+
+    /// A successor has it.
+    pub fn give(&self) {
+        self.hold.iter().for_each(Hold::give);
     }
 }
+
+/// A connection on its way from one process to the next.
+#[derive(Debug)]
+pub struct Moved {
+    /// Of the listener that has accepted it.
+    pub(super) label: String,
+    pub(super) socket: OwnedFd,
+    /// The beginning of what comes next, already read.
+    pub(super) kept: Vec<u8>,
+}
+
+/// What a connection may have kept to be moved.
+pub(super) const MOST_KEPT: usize = 32 << 10;
 
 /// Why there can be no takeover.
 #[derive(Debug, thiserror::Error)]
@@ -195,7 +220,7 @@ impl Successor {
     pub fn send(&self, offers: &[Offer]) -> io::Result<()> {
         self.0.send(HELLO, None)?;
         for Offer { label, socket, .. } in offers {
-            self.0.send(&format!("{SOCKET}{label}"), Some(socket))?;
+            self.0.send(format!("{SOCKET}{label}"), Some(socket))?;
         }
         self.0.send(END, None)
     }
@@ -209,7 +234,7 @@ impl Successor {
     }
 
     fn refuse(&self, why: &str) -> io::Result<()> {
-        self.0.send(&format!("{REFUSED}{why}"), None)
+        self.0.send(format!("{REFUSED}{why}"), None)
     }
 
     /// Waits until it is ready; the places of the sockets it has taken. `None`: it has ended.
@@ -229,7 +254,17 @@ impl Successor {
     /// # Errors
     /// It has ended: nothing has been left to it.
     pub fn leave(&self, last: UnixSeconds) -> io::Result<()> {
-        self.0.send(&format!("{LAST}{}", last.0), None)
+        self.0.send(format!("{LAST}{}", last.0), None)
+    }
+
+    /// Has it go on with a connection.
+    ///
+    /// # Errors
+    /// It does not take it.
+    pub fn pass_on(&self, Moved { label, socket, kept }: Moved) -> io::Result<()> {
+        let mut message = format!("{CONNECTION}{label}\n").into_bytes();
+        message.extend(kept);
+        self.0.send(message, Some(&socket))
     }
 }
 
@@ -240,7 +275,14 @@ pub(super) struct Predecessor {
     /// By their places; `None` when taken.
     handed: Vec<(String, Option<Socket>)>,
     taken: Vec<(usize, Hold)>,
+    /// Where connections go on, by the labels of their listeners.
+    homes: Homes,
 }
+
+type Homes = HashMap<String, mpsc::Sender<Moved>>;
+
+/// Connections that wait until their listener has time for them.
+const MOST_MOVING: usize = 64;
 
 impl Predecessor {
     /// Gets the sockets of the process at `path`. `None` if there is none.
@@ -254,7 +296,12 @@ impl Predecessor {
                     return Err(TakeoverError::WrongUser { path: path.to_owned(), theirs, ours });
                 }
                 match connection.sockets().map_err(unreachable)? {
-                    Ok(handed) => Ok(Some(Predecessor { connection, handed, taken: Vec::new() })),
+                    Ok(handed) => Ok(Some(Predecessor {
+                        connection,
+                        handed,
+                        taken: Vec::new(),
+                        homes: Homes::new(),
+                    })),
                     Err(why) if why == ENDING => {
                         tracing::info!("the running process is ending: waiting for it");
                         connection.wait_for_end().map_err(unreachable)?;
@@ -287,17 +334,28 @@ impl Predecessor {
     }
 }
 
+impl Predecessor {
+    /// The connections of the listener with this label.
+    pub(super) fn home(&mut self, label: &str) -> mpsc::Receiver<Moved> {
+        let (sender, arrivals) = mpsc::channel(MOST_MOVING);
+        self.homes.insert(label.to_owned(), sender);
+        arrivals
+    }
+}
+
 /// A predecessor whose sockets we read, and who has not been told yet.
 #[derive(Debug)]
 pub struct Takeover {
     connection: Connection,
     taken: Vec<(usize, Hold)>,
+    homes: Homes,
 }
 
 impl From<Predecessor> for Takeover {
     /// Lets go of the sockets that were not taken.
     fn from(predecessor: Predecessor) -> Takeover {
-        Takeover { connection: predecessor.connection, taken: predecessor.taken }
+        let Predecessor { connection, handed: _, taken, homes } = predecessor;
+        Takeover { connection, taken, homes }
     }
 }
 
@@ -315,28 +373,44 @@ impl Takeover {
             let _ = write!(ready, "{place},");
         }
         // If nobody takes it, nobody answers either.
-        let last = match self.connection.send(&ready, None) {
+        let last = match self.connection.send(ready, None) {
             Ok(()) => self.connection.last()?,
             Err(_) => None,
         };
         for (_, hold) in &self.taken {
-            hold.set_ours(true);
+            hold.keep();
         }
-        Ok((last, Ending(self.connection)))
+        Ok((last, Ending { connection: self.connection, homes: self.homes }))
     }
 }
 
 /// A predecessor that delivers what it has.
 #[derive(Debug)]
-pub struct Ending(Connection);
+pub struct Ending {
+    connection: Connection,
+    homes: Homes,
+}
 
 impl Ending {
-    /// Returns when its process has ended.
+    /// Returns when its process has ended; its connections go on here.
     ///
     /// # Errors
     /// What the system says.
     pub fn wait(self) -> io::Result<()> {
-        self.0.wait_for_end()
+        self.connection.0.set_read_timeout(None)?;
+        while let Some((message, socket)) = self.connection.receive_bytes()? {
+            let rest = message.strip_prefix(CONNECTION.as_bytes());
+            let end = rest.and_then(|rest| memchr::memchr(b'\n', rest));
+            let (Some(rest), Some(end), Some(socket)) = (rest, end, socket) else {
+                return Err(io::ErrorKind::InvalidData.into());
+            };
+            let label = String::from_utf8_lossy(&rest[..end]).into_owned();
+            if let Some(home) = self.homes.get(&label) {
+                // A listener that has ended closes it, as it would have.
+                let _ = home.blocking_send(Moved { label, socket, kept: rest[end + 1..].to_vec() });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -352,12 +426,20 @@ impl Connection {
         Ok(Connection(socket))
     }
 
-    fn send(&self, text: &str, socket: Option<&OwnedFd>) -> io::Result<()> {
-        sys::send_message(&self.0, text.as_bytes(), socket.map(AsFd::as_fd))
+    fn send(&self, message: impl AsRef<[u8]>, socket: Option<&OwnedFd>) -> io::Result<()> {
+        sys::send_message(&self.0, message.as_ref(), socket.map(AsFd::as_fd))
     }
 
-    /// The next message and its socket; `None` if the other end is closed.
+    /// The next message, as text.
     fn receive(&self) -> io::Result<Option<(String, Option<Socket>)>> {
+        let received = self.receive_bytes()?;
+        Ok(received.map(|(bytes, socket)| {
+            (String::from_utf8_lossy(&bytes).into_owned(), socket.map(Socket::from))
+        }))
+    }
+
+    /// The next message and what came with it; `None` if the other end is closed.
+    fn receive_bytes(&self) -> io::Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
         let mut bytes = vec![0; LONGEST_MESSAGE];
         let (length, socket) = loop {
             match sys::receive_message(&self.0, &mut bytes) {
@@ -366,8 +448,8 @@ impl Connection {
                 received => break received?,
             }
         };
-        let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
-        Ok((length > 0).then_some((text, socket.map(Socket::from))))
+        bytes.truncate(length);
+        Ok((length > 0).then_some((bytes, socket)))
     }
 
     /// The sockets the other end offers, or why it does not.

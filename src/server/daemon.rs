@@ -1,6 +1,7 @@
 //! The running daemon: started part by part, supervised, reloaded, drained.
 
 use std::io;
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -22,7 +23,7 @@ use crate::config::{Loaded, Settings};
 use crate::forward::Forwarder;
 use crate::forward::import::Import;
 use crate::http;
-use crate::ingest::{ControlSocket, Inherited, Offer, Running, Takeover};
+use crate::ingest::{ControlSocket, Inherited, Moved, Offer, Running, Takeover};
 use crate::model::{Phase, Role};
 use crate::pipeline::flush::FlushHandle;
 use crate::pipeline::{Collector, Flusher, Importer, Intake, IntakeCounts, Router, Workers};
@@ -69,6 +70,7 @@ pub(super) struct Daemon {
     /// For a successor, once we are ready ourselves.
     control: Option<ControlSocket>,
     offers: Vec<Offer>,
+    moved: Option<Receiver<Moved>>,
     succeeded: mpsc::Sender<()>,
     succession: Option<Succession>,
     /// Where it listens, for the log.
@@ -82,7 +84,7 @@ impl Daemon {
         quit: mpsc::Sender<()>,
         succeeded: mpsc::Sender<()>,
     ) -> Result<Daemon, StartError> {
-        let Server { loaded, mut inherited, listeners, http, grpc, control, telemetry, logs } =
+        let Server { loaded, mut inherited, mut listeners, http, grpc, control, telemetry, logs } =
             server;
         let offers = inherited.take_offers();
         let predecessor = inherited.take_predecessor();
@@ -164,6 +166,7 @@ impl Daemon {
         let addresses: Vec<String> =
             listeners.addresses().iter().map(ToString::to_string).collect();
         sources::add_drops(&telemetry, listeners.drop_probes()?);
+        let moved = listeners.take_moved();
         let running =
             listeners.start(&telemetry, |info| intake(sources::protocol_of(&info.address)))?;
 
@@ -188,6 +191,7 @@ impl Daemon {
             turn,
             control,
             offers,
+            moved,
             succeeded,
             succession: None,
             addresses: addresses.join(","),
@@ -234,11 +238,11 @@ impl Daemon {
             ending = Some(predecessor);
         }
         // Without a control socket nobody comes, and nobody has been taken over from.
-        if let Some(control) = self.control.take() {
+        if let (Some(control), Some(moved)) = (self.control.take(), self.moved.take()) {
             let (flush, succeeded) = (self.flush.succession(), self.succeeded.clone());
             let (offers, turn) = (std::mem::take(&mut self.offers), self.turn.clone());
-            let succession = Succession::start(control, offers, flush, succeeded, ending, turn)?;
-            self.succession = Some(succession);
+            self.succession =
+                Some(Succession::start(control, offers, moved, flush, succeeded, ending, turn)?);
         }
         self.offers.clear();
         Ok(())

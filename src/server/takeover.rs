@@ -4,6 +4,7 @@
 //! daemon drain when somebody has. [`crate::ingest`] has the words they use.
 
 use std::io;
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use crate::ingest::{ControlSocket, Ending, Offer, SocketFile, Successor, Successors};
+use crate::ingest::{ControlSocket, Ending, Moved, Offer, SocketFile, Successor, Successors};
 use crate::pipeline::flush::FlushSuccession;
 use crate::spool::Turn;
 
@@ -36,6 +37,7 @@ impl Succession {
     pub(super) fn start(
         control: ControlSocket,
         offers: Vec<Offer>,
+        moved: Receiver<Moved>,
         flush: FlushSuccession,
         succeeded: mpsc::Sender<()>,
         predecessor: Option<Ending>,
@@ -43,7 +45,7 @@ impl Succession {
     ) -> io::Result<Succession> {
         let (file, successors) = control.into_parts();
         let offers: Offers = Arc::new(Mutex::new(Some(Arc::new(offers))));
-        let host = Host { offers: Arc::clone(&offers), flush, succeeded };
+        let host = Host { offers: Arc::clone(&offers), moved, flush, succeeded };
         thread::Builder::new().name("takeover".to_owned()).spawn(move || {
             if let Some(Err(error)) = predecessor.map(Ending::wait) {
                 warn!(%error, "cannot tell whether the predecessor has ended");
@@ -62,6 +64,8 @@ impl Succession {
 
 struct Host {
     offers: Offers,
+    /// Connections that can go on, when listeners have ended for a successor.
+    moved: Receiver<Moved>,
     flush: FlushSuccession,
     succeeded: mpsc::Sender<()>,
 }
@@ -87,10 +91,16 @@ impl Host {
             });
             match outcome {
                 Ok((successor, Outcome::Succeeded)) => {
-                    // It learns from the connection when we have ended.
-                    waiting.push(successor);
                     // Nobody listens only if we are ending anyway.
                     let _ = self.succeeded.blocking_send(());
+                    // Until the last listener has ended.
+                    for connection in &self.moved {
+                        if let Err(error) = successor.pass_on(connection) {
+                            warn!(%error, "a connection is closed");
+                        }
+                    }
+                    // It learns from the connection when we have ended.
+                    waiting.push(successor);
                 }
                 Ok((_, Outcome::Died)) => {
                     warn!("the successor ended before it was ready: going on as before");
@@ -113,12 +123,12 @@ impl Host {
             };
             // Before it can have any, and before a drain can begin: that must do nothing to
             // sockets which another process reads.
-            offers.iter().for_each(|offer| offer.set_ours(false));
+            offers.iter().for_each(Offer::lend);
             Arc::clone(offers)
         };
         let outcome = self.hand_over(successor, &lent);
         if !matches!(outcome, Ok(Outcome::Succeeded | Outcome::TooLate)) {
-            lent.iter().for_each(|offer| offer.set_ours(true));
+            lent.iter().for_each(Offer::keep);
             self.flush.go_on(None);
         }
         outcome
@@ -130,7 +140,10 @@ impl Host {
         let Some(last) = self.flush.promise_last() else { return Ok(Outcome::TooLate) };
         // What it has not taken is drained and closed.
         for (place, offer) in offers.iter().enumerate() {
-            offer.set_ours(!taken.contains(&place));
+            match taken.contains(&place) {
+                true => offer.give(),
+                false => offer.keep(),
+            }
         }
         successor.leave(last)?;
         self.close();

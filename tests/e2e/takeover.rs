@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -42,6 +42,7 @@ impl Place {
                 format!("udp://127.0.0.1:{}", free_port()),
                 format!("tcp://127.0.0.1:{}", free_port()),
                 format!("unixgram://{}", directory.join("dsd.sock").display()),
+                format!("unix://{}", directory.join("dsd.stream").display()),
             ],
             "http_address": format!("127.0.0.1:{}", free_port()),
             "takeover_socket": directory.join("takeover.sock"),
@@ -98,10 +99,27 @@ impl Load {
         unix.connect(address("unixgram://")).expect("it listens");
         load.client("by.unixgram", move |line| unix.send(line).map(drop));
         let tcp = address("tcp://");
+        let mut kept = TcpStream::connect(&tcp).expect("it listens");
         load.client("by.tcp", move |line| {
             let mut stream = TcpStream::connect(&tcp)?;
             stream.write_all(line)?;
             stream.write_all(b"\n")
+        });
+        // These rest in the middle of a line and of a frame.
+        load.client("by.one_tcp", move |line| {
+            kept.write_all(b"\n")?;
+            kept.write_all(line)
+        });
+        let mut stream = UnixStream::connect(address("unix://")).expect("it listens");
+        let length = |line: &[u8]| u32::try_from(line.len()).expect("it is short").to_le_bytes();
+        let mut is_begun = false;
+        load.client("by.one_unix", move |line| {
+            if !is_begun {
+                stream.write_all(&length(line))?;
+                is_begun = true;
+            }
+            stream.write_all(line)?;
+            stream.write_all(&length(line))
         });
         load
     }
@@ -240,8 +258,8 @@ async fn a_successor_that_dies_changes_nothing() {
         let load = Load::start(&daemon);
         // One that has all sockets and ends.
         let (successor, said) = sockets_of(&place.file("takeover.sock"));
-        // The control socket, three listeners, HTTP; a greeting and an end.
-        assert_eq!(said.len(), 7, "{said:?}");
+        // The control socket, four listeners, HTTP; a greeting and an end.
+        assert_eq!(said.len(), 8, "{said:?}");
         drop(successor);
         daemon.wait_for_log("going on as before");
         // One that cannot have what it wants beyond.
@@ -250,7 +268,7 @@ async fn a_successor_that_dies_changes_nothing() {
         let yaml = place.with(json!({"grpc_address": grpc}));
         let mut successor = Daemon::launch_with(&["--takeover"], &yaml, &[]);
         assert_eq!(successor.wait().code(), Some(1));
-        assert!(successor.rest_of_log().contains("cannot bind grpc_address"));
+        successor.wait_for_log("cannot bind grpc_address");
         daemon.wait_for_log("going on as before");
         assert_eq!(http(&daemon.http, "GET", "/ready").0, 200);
         // And one that can.
@@ -306,12 +324,12 @@ async fn a_daemon_without_the_key_hands_nothing_over() {
         let mut daemon = Daemon::start(&place.with(json!({"takeover_socket": ""})));
         let mut successor = Daemon::launch_with(&["--takeover"], &place.yaml(), &[]);
         assert_eq!(successor.wait().code(), Some(1));
-        assert!(successor.rest_of_log().contains("cannot bind"), "{}", successor.rest_of_log());
+        successor.wait_for_log("cannot bind");
         assert_eq!(http(&daemon.http, "GET", "/ready").0, 200);
         let without = place.with(json!({"takeover_socket": ""}));
         let mut successor = Daemon::launch_with(&["--takeover"], &without, &[]);
         assert_eq!(successor.wait().code(), Some(64));
-        assert!(successor.rest_of_log().contains("--takeover needs takeover_socket"));
+        successor.wait_for_log("--takeover needs takeover_socket");
         daemon.stop();
     })
     .await;
