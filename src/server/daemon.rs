@@ -203,9 +203,13 @@ impl Daemon {
     /// # Errors
     /// Taking over has failed: then the predecessor goes on.
     pub(super) async fn supervise(mut self, mut steering: Steering) -> Result<(), StartError> {
-        if let Err(error) = self.succeed().await {
-            self.end(steering, "takeover failed").await;
-            return Err(error.into());
+        let ended = tokio::select! {
+            succeeded = self.succeed() => succeeded.err().map(|error| ("takeover failed", Some(error))),
+            why = steering.next_end() => Some((why, None)),
+        };
+        if let Some((why, error)) = ended {
+            self.end(steering, why).await;
+            return error.map_or(Ok(()), |error| Err(error.into()));
         }
         self.say_ready();
         let why = loop {

@@ -72,6 +72,17 @@ impl Steering {
         }
     }
 
+    /// Why to end, while there is nothing to be done about anything else.
+    pub(super) async fn next_end(&mut self) -> &'static str {
+        loop {
+            match self.next().await {
+                Order::End(why) => return why,
+                // What is being started has been read a moment ago.
+                Order::Use(_) | Order::HandOver => {}
+            }
+        }
+    }
+
     /// From now on another signal ends the process at once.
     pub(super) fn end_at_a_second_signal(mut self, logs: Logs) {
         let asked_at = Instant::now();

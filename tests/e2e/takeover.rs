@@ -299,6 +299,47 @@ async fn a_daemon_that_is_stopped_amid_a_takeover_leaves_all_to_the_successor() 
     .await;
 }
 
+/// A running daemon that has no sockets and then says nothing; and the successor that came to it.
+fn stuck_predecessor(place: &Place) -> (Socket, Daemon) {
+    let listener = Socket::new(Domain::UNIX, Type::SEQPACKET, None).expect("it is to be had");
+    let path = place.file("takeover.sock");
+    listener.bind(&SockAddr::unix(&path).expect("a path")).expect("the directory is ours");
+    listener.listen(1).expect("it is bound");
+    let successor = Daemon::launch_with(&["--takeover"], &place.yaml(), &[]);
+    let (connection, _) = listener.accept().expect("the successor comes");
+    drop(listener);
+    fs::remove_file(path).expect("it is ours");
+    for word in [&b"veneur takeover 1"[..], b"end"] {
+        sys::send_message(&connection, word, None).expect("room for it");
+    }
+    let mut bytes = [0; 100];
+    let (length, _) = sys::receive_message(&connection, &mut bytes).expect("it answers");
+    assert_eq!(&bytes[..length], b"ready ");
+    (connection, successor)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_successor_waits_for_the_last_word_and_not_for_a_dead_one() {
+    let intake = FakeIntake::start().await;
+    let (one, other) = (Place::new(&intake, "5m"), Place::new(&intake, "5m"));
+    let address = one.config["statsd_listen_addresses"][0].as_str().expect("a text").to_owned();
+    blocking(move || {
+        // It reads meanwhile, and can be stopped.
+        let (_stuck, mut successor) = stuck_predecessor(&one);
+        let client = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+        let to = address.strip_prefix("udp://").expect("it is");
+        client.send_to(b"meanwhile:1|c", to).expect("loopback takes it");
+        successor.stop();
+        let (stuck, mut successor) = stuck_predecessor(&other);
+        drop(stuck);
+        successor.wait_for_log("the predecessor ended without a word");
+        successor.wait_until_ready();
+        successor.stop();
+    })
+    .await;
+    assert_eq!(arrived(&intake), BTreeMap::from([("meanwhile".to_owned(), 1.0)]));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_predecessor_a_successor_starts_as_usual() {
     let intake = FakeIntake::start().await;
