@@ -159,4 +159,5 @@ fn main() {
             per_line(rendering, series),
         );
     }
+    println!("{:>8} {:>10} {:>10} {:>10}   at 10,000 series", "target", 35, 15, 30);
 }

@@ -25,8 +25,10 @@ pub struct Intake {
 /// What a listener thread has counted since the start. Written by that thread alone.
 ///
 /// They add up: every line is a metric, an event, a service check or refused, and every packet
-/// longer than allowed is refused without a line.
+/// longer than allowed is refused without a line. Alone on its cache lines, so that no other
+/// thread's writes reach into them.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub struct IntakeCounts {
     /// Datagrams, stream frames and stream lines received, refused ones included.
     pub packets: Count,

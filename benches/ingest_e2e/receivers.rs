@@ -1,20 +1,13 @@
-//! What a datagram costs from the socket to the shard, beside loops that only receive.
-//!
-//! Each receiver gets the same paced traffic over loopback in the same run: a bare `recvmmsg`
-//! loop, the same with the reader's nap, and the daemon's own reader, worker and flush
-//! threads. CPU is what the kernel accounts to the receiving threads (`schedstat`), flushes
-//! included. Ratios are what counts; the sender shares the machine.
-//!
-//! `cargo bench --bench ingest_e2e [-- SECONDS]`
+//! Who receives: loops that only count, and the daemon's own threads.
 
 use std::fs;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use veneur::aggregate::{KeyHasher, Plan, Shard};
 use veneur::config::listen::StatsdAddress;
@@ -26,65 +19,9 @@ use veneur::pipeline::flush::Outlet;
 use veneur::pipeline::{Collector, Flushed, Flusher, Intake, IntakeCounts, Router, Workers};
 use veneur::telemetry::Telemetry;
 
+use crate::load::Workload;
+
 const BUFFER_BYTES: usize = 4 << 20;
-const NAP: Duration = Duration::from_micros(500);
-
-/// What is sent, and how fast.
-struct Workload {
-    name: &'static str,
-    datagrams: Vec<Vec<u8>>,
-    metrics_per_datagram: f64,
-    /// Datagrams a second.
-    rate: u64,
-}
-
-impl Workload {
-    fn new(name: &'static str, series: usize, longest: usize, rate: u64) -> Workload {
-        let kinds = ["c", "c", "c", "c", "c", "ms", "ms", "h", "h", "g"];
-        let lines = (0..series).map(|n| {
-            format!(
-                "service.component{:04}.requests:{}|{}|#env:production,region:eu-west-1,\
-                 host:web-{},team:core",
-                n / 20,
-                n % 97,
-                kinds[n % kinds.len()],
-                n % 20
-            )
-        });
-        let mut datagrams: Vec<Vec<u8>> = Vec::new();
-        for line in lines {
-            match datagrams.last_mut() {
-                Some(open) if open.len() + line.len() < longest => {
-                    open.push(b'\n');
-                    open.extend_from_slice(line.as_bytes());
-                }
-                _ => datagrams.push(line.into_bytes()),
-            }
-        }
-        let metrics_per_datagram = series as f64 / datagrams.len() as f64;
-        Workload { name, datagrams, metrics_per_datagram, rate }
-    }
-
-    /// Sends for `length`, a millisecond's share at a time; returns the datagrams sent.
-    fn send(&self, to: SocketAddr, length: Duration) -> u64 {
-        let socket = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
-        socket.connect(to).expect("loopback is reachable");
-        let start = Instant::now();
-        let mut sent = 0;
-        let mut next = self.datagrams.iter().cycle();
-        while start.elapsed() < length {
-            let due = (start.elapsed().as_nanos() as u64).saturating_mul(self.rate) / 1_000_000_000;
-            while sent < due {
-                let datagram = next.next().expect("a cycle has no end");
-                // A full queue shows as loss at the receiver.
-                let _ = socket.send(datagram);
-                sent += 1;
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
-        sent
-    }
-}
 
 /// CPU nanoseconds of this process's threads with such names.
 fn cpu_ns(names: &[&str]) -> u64 {
@@ -101,14 +38,15 @@ fn cpu_ns(names: &[&str]) -> u64 {
 }
 
 /// What one receiver did.
-struct Outcome {
-    received: u64,
-    sent: u64,
-    cpu_ns: u64,
+pub(crate) struct Outcome {
+    /// Datagrams.
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    pub(crate) cpu_ns: u64,
 }
 
 /// A loop that only receives and counts.
-fn null(workload: &Workload, length: Duration, nap: Option<Duration>) -> Outcome {
+pub(crate) fn null(workload: &Workload, length: Duration, nap: Option<Duration>) -> Outcome {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)
         .expect("sockets can be made");
     socket.set_nonblocking(true).expect("it is a socket");
@@ -153,7 +91,7 @@ impl Outlet for Nowhere {
 }
 
 /// The daemon's path: reader, worker, flush every second.
-fn veneur(workload: &Workload, length: Duration) -> Outcome {
+pub(crate) fn veneur(workload: &Workload, length: Duration) -> Outcome {
     let one = NonZeroUsize::MIN;
     let minute = Duration::from_secs(60);
     let settings = IntakeSettings {
@@ -206,41 +144,4 @@ fn veneur(workload: &Workload, length: Duration) -> Outcome {
     workers.join();
     assert_eq!(counts.refused().count(), 0, "every line is good");
     Outcome { received: counts.packets.get(), sent, cpu_ns }
-}
-
-fn main() {
-    let seconds = std::env::args().filter_map(|arg| arg.parse().ok()).next().unwrap_or(3.0);
-    let length = Duration::from_secs_f64(seconds);
-    let workloads = [
-        Workload::new("W1 one metric, 1,000 series", 1_000, 1, 50_000),
-        Workload::new("W1 at 150k/s", 1_000, 1, 150_000),
-        Workload::new("W2 packed to 1,432 bytes", 1_000, 1_432, 15_000),
-        Workload::new("W3 packed, 100,000 series", 100_000, 1_432, 15_000),
-    ];
-    println!(
-        "{:<30} {:<16} {:>10} {:>8} {:>12} {:>12} {:>8}",
-        "workload", "receiver", "datagrams", "lost", "us/datagram", "us/metric", "x nap"
-    );
-    for workload in &workloads {
-        let base = null(workload, length, Some(NAP));
-        let outcomes = [
-            ("recvmmsg", null(workload, length, None)),
-            ("recvmmsg + nap", base),
-            ("veneur", veneur(workload, length)),
-        ];
-        let per_datagram =
-            |outcome: &Outcome| outcome.cpu_ns as f64 / outcome.received.max(1) as f64 / 1000.0;
-        let floor = per_datagram(&outcomes[1].1);
-        for (receiver, outcome) in &outcomes {
-            let cost = per_datagram(outcome);
-            println!(
-                "{:<30} {receiver:<16} {:>10} {:>8} {cost:>12.3} {:>12.4} {:>8.2}",
-                workload.name,
-                outcome.received,
-                outcome.sent.saturating_sub(outcome.received),
-                cost / workload.metrics_per_datagram,
-                cost / floor,
-            );
-        }
-    }
 }
