@@ -126,7 +126,7 @@ pub(super) fn short_decimal(word: u64, length: usize) -> Option<f64> {
     let others = not_digits(values);
     let has_point = others != 0;
     // Where the point is; without one, behind the digits.
-    let whole = if has_point { others.trailing_zeros() as usize / 8 } else { length };
+    let whole = (others.trailing_zeros() as usize / 8).min(length);
     let is_point = (values >> (8 * whole)) & 0xff == u64::from(b'.' ^ b'0');
     let digits = length - usize::from(has_point);
     let has_others = others & others.wrapping_sub(1) != 0;
