@@ -99,24 +99,27 @@ impl Lane {
     /// needed any more.
     #[inline]
     pub(super) fn settle(&mut self, buffer: &[u8]) -> Price {
-        let mut price = Price::default();
-        if !self.fresh.is_empty() {
-            if !self.apply(buffer) {
-                self.open.copy_from(&self.fresh, buffer);
-                if self.open.is_full() {
-                    price = self.hand_over();
-                }
-            }
-            self.fresh.clear();
+        if self.fresh.is_empty() {
+            return Price::default();
         }
-        price
+        let applied = self.with_worker(|worker, fresh| worker.apply(fresh, buffer));
+        if !applied {
+            self.open.copy_from(&self.fresh, buffer);
+        }
+        self.fresh.clear();
+        if self.open.is_full() { self.hand_over() } else { Price::default() }
     }
 
-    /// Adds what waits and what is fresh to the shard, if that is possible at once. Batches
-    /// stay in order, so that the last gauge stays the last: while some wait in the inbox, it
-    /// is not.
+    /// Adds what waits to the shard, if that is possible now; whether nothing waits any more.
+    pub(super) fn retry(&mut self) -> bool {
+        self.open.is_empty() || self.with_worker(|_, _| {})
+    }
+
+    /// Adds what waits to the shard and then does what comes behind it, if that is possible at
+    /// once. Batches stay in order, so that the last gauge stays the last: while some wait in
+    /// the inbox, it is not.
     #[inline]
-    fn apply(&mut self, buffer: &[u8]) -> bool {
+    fn with_worker(&mut self, and_then: impl FnOnce(&mut Worker, &Ops)) -> bool {
         let Some(worker) = &self.door.worker else { return false };
         if self.waiting.load(Ordering::Acquire) > 0 {
             return false;
@@ -128,13 +131,8 @@ impl Lane {
             worker.apply(ops, keys);
             self.open.clear();
         }
-        worker.apply(&self.fresh, buffer);
+        and_then(&mut worker, &self.fresh);
         true
-    }
-
-    /// Has what waits applied if that is possible now.
-    pub(super) fn retry(&mut self) -> bool {
-        self.open.is_empty() || self.apply(&[])
     }
 
     /// Gives what waits to the worker, waiting while its inbox is full: what then overflows is
@@ -221,6 +219,19 @@ mod tests {
         set(&mut lane, 2.0);
         assert!(!lane.is_open());
         assert_eq!(gauge(&worker), Some(2.0));
+    }
+
+    #[test]
+    fn what_is_fresh_stays_out_of_it_when_what_waits_is_tried_again() {
+        let (mut lane, worker, _received) = lane();
+        let busy = worker.lock().expect("nobody panics");
+        set(&mut lane, 1.0);
+        drop(busy);
+        let key = OpKey::of(KeyHasher::random(), b"g", MetricKind::Gauge, b"g", b"");
+        lane.fresh.push(key.expect("it is short"), 2f64.to_bits(), Weight::ONE);
+        assert!(lane.retry());
+        assert_eq!(gauge(&worker), Some(1.0));
+        assert_eq!(lane.fresh.len(), 1);
     }
 
     #[test]

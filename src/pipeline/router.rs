@@ -148,3 +148,73 @@ impl Router {
         std::mem::take(&mut self.lost)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc::sync_channel;
+    use std::thread;
+
+    use super::*;
+    use crate::aggregate::{Aggregate, Shard, Snapshot};
+    use crate::model::{ExtendTags, Role};
+    use crate::pipeline::Workers;
+    use crate::pipeline::worker::Work;
+    use crate::protocol::dogstatsd::{Piece, pieces};
+
+    fn sum(snapshot: Snapshot) -> f64 {
+        let value = |(_, aggregate)| match aggregate {
+            Aggregate::Counter(sum) => sum,
+            other => panic!("a counter is {other:?}"),
+        };
+        snapshot.entries.into_iter().map(value).sum()
+    }
+
+    /// Readers meet each other and flushes at the shard, so that some samples are applied at
+    /// once, some wait, and some go through the inbox.
+    #[test]
+    fn every_sample_is_counted_once_however_many_are_at_the_shard() {
+        const READS: usize = 3_000;
+        const READERS: usize = 3;
+        let lines: Vec<String> = (0..100).map(|n| format!("c{n}:1|c|#a:b")).collect();
+        let packet = lines.join("\n");
+        let workers = Workers::start([Shard::new(Role::Global, ExtendTags::default())])
+            .expect("the system gives a thread");
+        let (hasher, ended) = (KeyHasher::random(), AtomicBool::new(false));
+        let flush = || {
+            let (reply, answer) = sync_channel(1);
+            workers.inboxes()[0].send(Work::Flush(reply)).expect("the worker is there");
+            sum(answer.recv().expect("the worker answers").snapshot)
+        };
+        let read = || {
+            let mut router = Router::new(hasher, workers.doors());
+            for _ in 0..READS {
+                for piece in pieces(packet.as_bytes(), packet.as_bytes()) {
+                    let Piece::Sample(sample) = piece else { panic!("{piece:?} is no sample") };
+                    router.push_sample(packet.as_bytes(), &sample).expect("a short key");
+                }
+                router.settle(packet.as_bytes());
+                router.hand_over_due(Instant::now());
+            }
+            router.hand_over_all();
+            router.take_lost()
+        };
+        let total = thread::scope(|scope| {
+            let readers: Vec<_> = (0..READERS).map(|_| scope.spawn(read)).collect();
+            let flushing = scope.spawn(|| {
+                let mut total = 0.0;
+                while !ended.load(Ordering::Acquire) {
+                    total += flush();
+                }
+                total
+            });
+            let lost: Result<Vec<u64>, _> =
+                readers.into_iter().map(|reader| reader.join()).collect();
+            ended.store(true, Ordering::Release);
+            assert_eq!(lost.expect("no reader panics"), [0; READERS]);
+            flushing.join().expect("it does not panic") + flush()
+        });
+        assert_eq!(total, (READS * READERS * lines.len()) as f64);
+        workers.join();
+    }
+}
