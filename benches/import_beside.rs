@@ -133,9 +133,9 @@ fn run(datagrams: &[Vec<u8>], bodies: &[Vec<u8>], length: Duration) -> Run {
                 import(&importer, body);
             }
         });
-        let reader_ns = reader.join().expect("it does not panic");
+        let reader_ns = reader.join();
         ended.store(true, Ordering::Relaxed);
-        reader_ns
+        reader_ns.expect("it does not panic")
     });
     let report = flush();
     importer.close();
