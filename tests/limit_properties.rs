@@ -34,8 +34,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn limits() -> impl Strategy<Value = ContextLimits> {
-    (1..100usize, 1..40usize)
-        .prop_map(|(contexts, contexts_per_name)| ContextLimits { contexts, contexts_per_name })
+    (1..100usize, 1..40usize, 1..6usize).prop_map(|(contexts, contexts_per_name, tag_length)| {
+        // Tags of the first two laws have three to five bytes, and `b`.
+        ContextLimits { contexts, contexts_per_name, tag_length, ..ContextLimits::NONE }
+    })
 }
 
 fn name(n: u8) -> String {
@@ -116,6 +118,7 @@ proptest! {
     /// comes, its total is its own.
     #[test]
     fn known_series_are_not_affected(steps in steps(), limits in limits()) {
+        let limits = ContextLimits { tag_length: limits.tag_length.max(3), ..limits };
         let hasher = KeyHasher::random();
         let mut shard = Shard::with_limits(Role::Global, ExtendTags::default(), limits, 0);
         sample(&mut shard, hasher, "known", "x:1,y:2", 1.0);
@@ -149,7 +152,7 @@ proptest! {
     /// All shards together hold what was asked for, but for rounding up.
     #[test]
     fn shares_add_up(contexts in 1..10_000usize, shards in 1..64usize) {
-        let limits = ContextLimits { contexts, contexts_per_name: 1 };
+        let limits = ContextLimits { contexts, ..ContextLimits::NONE };
         let shards = NonZeroUsize::new(shards).expect("at least one");
         let all = limits.share(shards).contexts * shards.get();
         prop_assert!((contexts..contexts + shards.get()).contains(&all));

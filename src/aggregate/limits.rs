@@ -40,25 +40,100 @@ const WORST: usize = 10;
 /// Bytes of a name quoted as an example.
 const QUOTED: usize = 200;
 
-/// The most series one shard holds.
+/// The most series one shard holds, and what their keys may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContextLimits {
     /// In all, overflow series and own telemetry apart.
     pub contexts: usize,
     /// Of one name.
     pub contexts_per_name: usize,
+    /// Tags of one series.
+    pub tags_per_metric: usize,
+    /// Bytes of one tag.
+    pub tag_length: usize,
+    /// Bytes of a name.
+    pub name_length: usize,
+}
+
+/// Why there is no room for a new series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// [`ContextLimits::contexts`], or the room of own telemetry or overflow series.
+    Contexts,
+    /// [`ContextLimits::contexts_per_name`].
+    ContextsPerName,
+    /// The keys held take too many bytes.
+    KeyBytes,
+    /// [`ContextLimits::tags_per_metric`].
+    TagsPerMetric,
+    /// [`ContextLimits::tag_length`].
+    TagLength,
+    /// [`ContextLimits::name_length`].
+    NameLength,
+}
+
+impl Limit {
+    /// All of them, in the order of their discriminants.
+    pub const ALL: [Limit; 6] = [
+        Limit::Contexts,
+        Limit::ContextsPerName,
+        Limit::KeyBytes,
+        Limit::TagsPerMetric,
+        Limit::TagLength,
+        Limit::NameLength,
+    ];
+
+    /// The word for it in telemetry tags and logs: its key in the configuration, if it has one.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Limit::Contexts => "contexts",
+            Limit::ContextsPerName => "contexts_per_name",
+            Limit::KeyBytes => "key_bytes",
+            Limit::TagsPerMetric => "tags_per_metric",
+            Limit::TagLength => "tag_length",
+            Limit::NameLength => "name_length",
+        }
+    }
 }
 
 impl ContextLimits {
     /// No limits.
-    pub const NONE: ContextLimits =
-        ContextLimits { contexts: usize::MAX, contexts_per_name: usize::MAX };
+    pub const NONE: ContextLimits = ContextLimits {
+        contexts: usize::MAX,
+        contexts_per_name: usize::MAX,
+        tags_per_metric: usize::MAX,
+        tag_length: usize::MAX,
+        name_length: usize::MAX,
+    };
 
     /// What one of `shards` may hold if all together may hold this: an even share, rounded up.
     /// All series of a name are in one shard.
     #[must_use]
     pub fn share(self, shards: NonZeroUsize) -> ContextLimits {
         ContextLimits { contexts: self.contexts.div_ceil(shards.get()), ..self }
+    }
+
+    /// What of a key is too much, if anything. The tags of overflow series are ours.
+    fn exceeded_by(&self, key: &MetricKey, room: Room) -> Option<Limit> {
+        let (has_its_name, has_its_tags) = match room {
+            Room::Clients | Room::Own => (true, true),
+            Room::Overflow => (true, false),
+            Room::Last => (false, false),
+        };
+        if has_its_name && key.name.len() > self.name_length {
+            return Some(Limit::NameLength);
+        }
+        if !has_its_tags {
+            return None;
+        }
+        // Nearly all tags are shorter together than one may be.
+        let tags = key.tags.as_str();
+        if tags.len() > self.tag_length && key.tags.iter().any(|tag| tag.len() > self.tag_length) {
+            return Some(Limit::TagLength);
+        }
+        let is_many = tags.len() / 2 >= self.tags_per_metric
+            && key.tags.iter().count() > self.tags_per_metric;
+        is_many.then_some(Limit::TagsPerMetric)
     }
 
     fn overflows(self) -> usize {
@@ -135,13 +210,22 @@ impl Census {
         }
     }
 
-    /// Lets a new series in, whose slot is the next one, if there is room for it.
-    pub(super) fn admit(&mut self, key: &MetricKey, room: Room) -> bool {
+    /// Lets a new series in, whose slot is the next one.
+    ///
+    /// # Errors
+    /// The limit that leaves no room for it.
+    pub(super) fn admit(&mut self, key: &MetricKey, room: Room) -> Result<(), Limit> {
+        if let Some(limit) = self.limits.exceeded_by(key, room) {
+            return Err(limit);
+        }
         let name = self.hasher.hash_one(&key.name);
         let bytes = key.name.len() + key.tags.as_str().len();
         let tenant = Tenant { name, bytes: u32::try_from(bytes).unwrap_or(u32::MAX), room };
-        if self.is_full(room, bytes) || self.is_crowded(tenant) {
-            return false;
+        if self.is_crowded(tenant) {
+            return Err(Limit::ContextsPerName);
+        }
+        if let Some(limit) = self.exhausted(room, bytes) {
+            return Err(limit);
         }
         if tenant.counts_for_name() {
             self.names
@@ -154,19 +238,23 @@ impl Census {
         held.series += 1;
         held.bytes += tenant.bytes as usize;
         self.tenants.push(tenant);
-        true
+        Ok(())
     }
 
-    /// Whether there is no room for one more series of so many bytes.
-    fn is_full(&self, room: Room, bytes: usize) -> bool {
+    /// What of a room one more series of so many bytes would exceed, if anything.
+    fn exhausted(&self, room: Room, bytes: usize) -> Option<Limit> {
         let most = match room {
             Room::Clients => self.limits.contexts,
             Room::Own => OWN_CONTEXTS,
             Room::Overflow => self.limits.overflows(),
-            Room::Last => return false,
+            Room::Last => return None,
         };
         let Held { series, bytes: held } = self.held[room as usize];
-        series >= most || held + bytes > most.saturating_mul(BYTES_PER_CONTEXT).max(MIN_BYTES)
+        if series >= most {
+            return Some(Limit::Contexts);
+        }
+        let most_bytes = most.saturating_mul(BYTES_PER_CONTEXT).max(MIN_BYTES);
+        (held + bytes > most_bytes).then_some(Limit::KeyBytes)
     }
 
     /// Whether its name may have no more series.
@@ -181,7 +269,7 @@ impl Census {
     /// Whether this series stands in the way of new ones.
     pub(super) fn is_in_the_way(&self, slot: usize) -> bool {
         let tenant = self.tenants[slot];
-        self.is_full(tenant.room, BYTES_PER_CONTEXT) || self.is_crowded(tenant)
+        self.exhausted(tenant.room, BYTES_PER_CONTEXT).is_some() || self.is_crowded(tenant)
     }
 
     /// Lets go of all series but those kept, in the order of their slots.
@@ -271,6 +359,8 @@ pub struct Folded {
     pub samples: u64,
     /// New series they would have made. One counts again when the shard does not remember it.
     pub contexts: u64,
+    /// Those by what there was too much of (index: [`Limit`] as a number).
+    pub by_limit: [u64; Limit::ALL.len()],
     /// The names with most samples, at most ten, the worst one first.
     pub worst: Vec<FoldedName>,
     /// One of the names that went to [`OVERFLOW_NAME`]; a long one is cut.
@@ -293,6 +383,7 @@ pub struct FoldedName {
 pub(super) struct FoldCounts {
     /// By slot of the overflow series: samples and series.
     by_slot: HashMap<SlotId, (u64, u64)>,
+    by_limit: [u64; Limit::ALL.len()],
     example: Option<Box<str>>,
 }
 
@@ -301,8 +392,9 @@ impl FoldCounts {
         self.by_slot.entry(slot).or_default().0 += 1;
     }
 
-    pub(super) fn context(&mut self, slot: SlotId) {
+    pub(super) fn context(&mut self, slot: SlotId, limit: Limit) {
         self.by_slot.entry(slot).or_default().1 += 1;
+        self.by_limit[limit as usize] += 1;
     }
 
     /// `name` went to [`OVERFLOW_NAME`].
@@ -315,7 +407,11 @@ impl FoldCounts {
 
     /// What was counted since the last call; `keys` are by slot.
     pub(super) fn take(&mut self, keys: &[Arc<MetricKey>]) -> Folded {
-        let mut folded = Folded { example: self.example.take(), ..Folded::default() };
+        let mut folded = Folded {
+            by_limit: std::mem::take(&mut self.by_limit),
+            example: self.example.take(),
+            ..Folded::default()
+        };
         let mut by_name: HashMap<&str, (u64, u64)> = HashMap::new();
         for (slot, (samples, contexts)) in std::mem::take(&mut self.by_slot) {
             folded.samples += samples;
@@ -342,6 +438,9 @@ impl Folded {
     pub fn add(&mut self, other: Folded) {
         self.samples += other.samples;
         self.contexts += other.contexts;
+        for (all, n) in self.by_limit.iter_mut().zip(other.by_limit) {
+            *all += n;
+        }
         self.example = self.example.take().or(other.example);
         for more in other.worst {
             match self.worst.iter_mut().find(|known| known.name == more.name) {

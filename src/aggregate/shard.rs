@@ -7,7 +7,7 @@ use super::apply::Scratch;
 use super::batch::OpKey;
 use super::intern::{Interner, SlotId};
 use super::limits::refused::Refused;
-use super::limits::{Census, ContextLimits, FoldCounts, Folded, Origin, OverflowKeys, Room};
+use super::limits::{Census, ContextLimits, FoldCounts, Folded, Limit, Origin, OverflowKeys, Room};
 use crate::model::{ExtendTags, MetricKey, MetricKind, Role, TagSet, text};
 
 /// A series without samples for this many intervals is forgotten.
@@ -172,32 +172,32 @@ impl Shard {
         let room = Census::room_of(&key);
         match self.find_or_add(key, room) {
             Ok(slot) => Found::Own(slot),
-            Err(key) => Found::Overflow(self.fold(key, origin)),
+            Err((key, limit)) => Found::Overflow(self.fold(key, limit, origin)),
         }
     }
 
     /// The slot of what stands for a new series that there is no room for.
-    fn fold(&mut self, key: MetricKey, origin: Origin) -> SlotId {
+    fn fold(&mut self, key: MetricKey, limit: Limit, origin: Origin) -> SlotId {
         let slot = match self.find_or_add(self.overflow.of_name(key, origin), Room::Overflow) {
             Ok(slot) => slot,
-            Err(key) => {
+            Err((key, _)) => {
                 self.folds.name(&key.name);
                 let last = self.overflow.last(&key);
                 self.find_or_add(last, Room::Last).expect("there is always room for the last")
             }
         };
-        self.folds.context(slot);
+        self.folds.context(slot, limit);
         slot
     }
 
     /// Finds or makes the slot of a canonical key; gives the key back if there is no room.
-    fn find_or_add(&mut self, key: MetricKey, room: Room) -> Result<SlotId, MetricKey> {
+    fn find_or_add(&mut self, key: MetricKey, room: Room) -> Result<SlotId, (MetricKey, Limit)> {
         let keys = &self.keys;
         if let Some(slot) = self.interner.find_canonical(&key, |slot| &keys[slot as usize]) {
             return Ok(slot);
         }
-        if !self.census.admit(&key, room) {
-            return Err(key);
+        if let Err(limit) = self.census.admit(&key, room) {
+            return Err((key, limit));
         }
         let slot = self.keys.len() as SlotId;
         self.interner.add_canonical(&key, slot);

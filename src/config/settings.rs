@@ -88,6 +88,12 @@ pub struct LimitSettings {
     pub contexts: NonZeroUsize,
     /// Series of one name.
     pub contexts_per_name: NonZeroUsize,
+    /// Tags of one series.
+    pub tags_per_metric: NonZeroUsize,
+    /// Bytes of one tag.
+    pub tag_length: NonZeroUsize,
+    /// Bytes of a name.
+    pub name_length: NonZeroUsize,
 }
 
 /// Statsd listeners and their limits.

@@ -9,7 +9,7 @@ use super::raw::is_of_a_proxy;
 use super::secret::REDACTED;
 use super::settings::{
     ClientTlsSettings, DatadogSettings, ForwardSettings, HttpSettings, ImportSettings,
-    IntakeSettings, Program, Settings, SpoolSettings, TlsSettings,
+    IntakeSettings, LimitSettings, Program, Settings, SpoolSettings, TlsSettings,
 };
 use crate::model::{Percentile, Statistic, TagMatcher};
 
@@ -104,13 +104,14 @@ fn effective(settings: &Settings) -> Vec<(&'static str, Value)> {
         ("percentiles", json!(quantiles)),
         ("aggregates", json!(aggregates)),
         ("num_workers", json!(num_workers.get())),
-        ("limits.contexts", json!(limits.contexts)),
-        ("limits.contexts_per_name", json!(limits.contexts_per_name)),
+    ];
+    shown.extend(shown_limits(limits));
+    shown.extend([
         ("hostname", json!(hostname.as_deref().unwrap_or(""))),
         ("omit_empty_hostname", json!(hostname.is_none())),
         ("tags", json!(tags)),
         ("extend_tags", json!(extend_tags.iter().collect::<Vec<_>>())),
-    ];
+    ]);
     shown.extend(shown_intake(intake));
     shown.extend(shown_http(http));
     shown.extend(shown_import(import));
@@ -130,6 +131,18 @@ fn effective(settings: &Settings) -> Vec<(&'static str, Value)> {
         shown.retain(|(name, _)| is_of_a_proxy(name));
     }
     shown
+}
+
+fn shown_limits(limits: &LimitSettings) -> Vec<(&'static str, Value)> {
+    let LimitSettings { contexts, contexts_per_name, tags_per_metric, tag_length, name_length } =
+        limits;
+    vec![
+        ("limits.contexts", json!(contexts)),
+        ("limits.contexts_per_name", json!(contexts_per_name)),
+        ("limits.tags_per_metric", json!(tags_per_metric)),
+        ("limits.tag_length", json!(tag_length)),
+        ("limits.name_length", json!(name_length)),
+    ]
 }
 
 fn shown_intake(intake: &IntakeSettings) -> Vec<(&'static str, Value)> {

@@ -98,6 +98,9 @@ impl Daemon {
         let limits = ContextLimits {
             contexts: settings.limits.contexts.get(),
             contexts_per_name: settings.limits.contexts_per_name.get(),
+            tags_per_metric: settings.limits.tags_per_metric.get(),
+            tag_length: settings.limits.tag_length.get(),
+            name_length: settings.limits.name_length.get(),
         };
         let share = limits.share(settings.num_workers);
         let shards = (0..settings.num_workers.get())

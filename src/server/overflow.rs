@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 
 use crate::aggregate::Folded;
+use crate::aggregate::limits::Limit;
 use crate::telemetry::{Telemetry, names};
 
 /// Names that get a series of own telemetry each, which it then has for good.
@@ -35,16 +36,22 @@ impl OverflowReport {
             return;
         }
         self.said = Some(now);
-        let Folded { samples, contexts, worst, example } = std::mem::take(&mut self.unsaid);
+        let Folded { samples, contexts, by_limit, worst, example } =
+            std::mem::take(&mut self.unsaid);
         let names: Vec<String> =
             worst.iter().take(3).map(|of| format!("{} ({})", of.name, of.samples)).collect();
+        let limits: Vec<&str> = Limit::ALL
+            .into_iter()
+            .filter(|limit| by_limit[*limit as usize] > 0)
+            .map(Limit::as_str)
+            .collect();
         warn!(
             samples,
             series = contexts,
+            limits = limits.join(", "),
             names = names.join(", "),
             new_name = example.as_deref().unwrap_or(""),
-            "more series than limits.contexts or limits.contexts_per_name: \
-             new ones count as veneur_overflow:true"
+            "more series than there is room for: new ones count as veneur_overflow:true"
         );
     }
 
@@ -62,6 +69,10 @@ impl OverflowReport {
             let tag = format!("metric:{name}");
             telemetry.count(names::LIMITS_FOLDED_SAMPLES_TOTAL, &tag, of_name.samples);
             telemetry.count(names::LIMITS_FOLDED_CONTEXTS_TOTAL, &tag, of_name.contexts);
+        }
+        for limit in Limit::ALL {
+            let tag = format!("limit:{}", limit.as_str());
+            telemetry.count(names::LIMITS_REACHED_TOTAL, &tag, folded.by_limit[limit as usize]);
         }
         let tag = format!("metric:{OTHERS}");
         telemetry.count(names::LIMITS_FOLDED_SAMPLES_TOTAL, &tag, samples);
@@ -96,7 +107,7 @@ mod tests {
             samples: worst.iter().map(|of| of.samples).sum(),
             contexts: worst.len() as u64,
             worst,
-            example: None,
+            ..Folded::default()
         }
     }
 

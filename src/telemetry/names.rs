@@ -141,6 +141,10 @@ metrics! {
     /// Those new series; one counts again when it was not remembered (`metric`).
     LIMITS_FOLDED_CONTEXTS_TOTAL = "limits.folded_contexts_total", Counter, One;
 
+    /// The same by what there was too much of (`limit` contexts, contexts_per_name, key_bytes,
+    /// tags_per_metric, tag_length, name_length).
+    LIMITS_REACHED_TOTAL = "limits.reached_total", Counter, One;
+
     // The flush.
 
     /// Series flushed (`metric_type`).

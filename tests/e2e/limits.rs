@@ -92,9 +92,16 @@ async fn a_flood_of_series_leaves_others_exact_and_is_counted_to_the_sample() {
     assert!(series.len() <= CONTEXTS as usize + 2 * (64 + 1), "{}", series.len());
 
     let log = nodes[0].daemon.rest_of_log();
-    let said: Vec<&str> = log.lines().filter(|line| line.contains("more series than")).collect();
+    let said: Vec<&str> =
+        log.lines().filter(|line| line.contains("more series than there is room")).collect();
     assert_eq!(said.len(), 1, "{log}");
-    assert!(said[0].contains("flood (") && said[0].contains("new_name=\"user."), "{}", said[0]);
+    assert!(
+        said[0].contains("limits=\"contexts, contexts_per_name\"")
+            && said[0].contains("flood (")
+            && said[0].contains("new_name=\"user."),
+        "{}",
+        said[0]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -115,6 +122,8 @@ async fn who_folds_is_on_the_metrics_page_and_room_comes_back() {
         });
         let contexts = "veneur_limits_folded_contexts_total";
         assert!(total(&node.daemon, contexts, "metric=\"flood\"") > 4_000);
+        let limit = "limit=\"contexts_per_name\"";
+        assert!(total(&node.daemon, "veneur_limits_reached_total", limit) > 4_000);
         // What stood in the way goes at the end of an interval in which it was idle and
         // something else folded.
         wait_until("a new series has room", || {

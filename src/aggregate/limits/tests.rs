@@ -3,7 +3,11 @@ use crate::aggregate::{Aggregate, Batch, KeyHasher, Shard};
 use crate::model::{Role, Scope};
 use crate::protocol::import::{ImportedEntry, ImportedValue};
 
-const LIMITS: ContextLimits = ContextLimits { contexts: 8, contexts_per_name: 4 };
+const LIMITS: ContextLimits = limits(8, 4);
+
+const fn limits(contexts: usize, contexts_per_name: usize) -> ContextLimits {
+    ContextLimits { contexts, contexts_per_name, ..ContextLimits::NONE }
+}
 
 fn shard(limits: ContextLimits) -> Shard {
     Shard::with_limits(Role::Global, ExtendTags::default(), limits, 0)
@@ -109,8 +113,7 @@ fn own_telemetry_has_room_when_the_table_is_full() {
 #[test]
 fn overflow_series_keep_the_tags_of_the_node() {
     let extend = ExtendTags::new(vec!["env:prod".to_owned()]);
-    let limits = ContextLimits { contexts: 1, contexts_per_name: 1 };
-    let mut shard = Shard::with_limits(Role::Global, extend, limits, 0);
+    let mut shard = Shard::with_limits(Role::Global, extend, limits(1, 1), 0);
     count(&mut shard, &[("a", ""), ("a", "env:dev,x")]);
     let wanted = [("a#env:prod", 1.0), ("a#env:prod,veneur_overflow:true", 1.0)];
     assert_eq!(flush(&mut shard).0, named(&wanted));
@@ -118,7 +121,7 @@ fn overflow_series_keep_the_tags_of_the_node() {
 
 #[test]
 fn long_keys_take_the_room_of_many() {
-    let mut shard = shard(ContextLimits { contexts: 1000, contexts_per_name: 1000 });
+    let mut shard = shard(limits(1000, 1000));
     let long = "x".repeat(8 << 10);
     let tags: Vec<String> = (0..1000).map(|n| format!("{long}{n}")).collect();
     let keys: Vec<(&str, &str)> = tags.iter().map(|tags| ("a", tags.as_str())).collect();
@@ -162,7 +165,7 @@ fn a_name_may_grow_again_by_as_much_as_was_forgotten() {
 
 #[test]
 fn what_other_nodes_forward_folds_as_samples_do() {
-    let mut shard = shard(ContextLimits { contexts: 1, contexts_per_name: 1 });
+    let mut shard = shard(limits(1, 1));
     for (tags, sum) in [("a", 1.0), ("b", 2.0), ("c", 4.0), ("b", 8.0)] {
         let (kind, scope) = (MetricKind::Counter, Scope::GlobalOnly);
         let value = ImportedValue::Counter(sum);
@@ -176,7 +179,43 @@ fn what_other_nodes_forward_folds_as_samples_do() {
 
 #[test]
 fn a_share_is_rounded_up_and_a_name_is_in_one_share() {
-    let limits = ContextLimits { contexts: 10, contexts_per_name: 7 };
     let shards = NonZeroUsize::new(4).expect("it is four");
-    assert_eq!(limits.share(shards), ContextLimits { contexts: 3, contexts_per_name: 7 });
+    assert_eq!(limits(10, 7).share(shards), limits(3, 7));
+}
+
+#[test]
+fn what_is_too_long_folds_and_what_is_just_not_is_a_series() {
+    let limits =
+        ContextLimits { tags_per_metric: 2, tag_length: 8, name_length: 10, ..limits(100, 100) };
+    let mut shard = shard(limits);
+    let keys = [
+        ("name.short", "a,b"),
+        ("name.short", "b,a,a,"),
+        ("name.short", "tag:1234"),
+        ("name.short", "tag:12345"),
+        ("name.short", "a,tag:12345"),
+        ("name.short", "a,b,c"),
+        ("name.longer", "a"),
+        ("name.short", "tag:12345"),
+    ];
+    count(&mut shard, &keys);
+    let (sums, folded) = flush(&mut shard);
+    let wanted = [
+        ("name.short#a,b", 2.0),
+        ("name.short#tag:1234", 1.0),
+        ("name.short#veneur_overflow:true", 4.0),
+        ("veneur.overflow#metric_type:counter,veneur_overflow:true,worker:global-0", 1.0),
+    ];
+    assert_eq!(sums, named(&wanted));
+    let by_limit: Vec<(&str, u64)> =
+        Limit::ALL.map(|limit| (limit.as_str(), folded.by_limit[limit as usize])).to_vec();
+    let wanted = [
+        ("contexts", 0),
+        ("contexts_per_name", 0),
+        ("key_bytes", 0),
+        ("tags_per_metric", 1),
+        ("tag_length", 2),
+        ("name_length", 1),
+    ];
+    assert_eq!(by_limit, wanted);
 }

@@ -12,17 +12,26 @@ const CONTEXTS: u64 = 200_000;
 const MOST_CONTEXTS: u64 = 1_000_000_000;
 /// One name must not take all the room there is.
 const NAMES_THAT_FILL: u64 = 4;
+/// Far beyond what Datadog takes (100 tags; 200 characters), so that only nonsense is folded.
+const TAGS_PER_METRIC: u64 = 256;
+const TAG_LENGTH: u64 = 1024;
+const NAME_LENGTH: u64 = 512;
+/// Keys have lengths of 16 bits.
+const MOST_BYTES: u64 = 65_535;
 
 pub(super) fn limits(raw: &Raw, report: &mut Report) -> LimitSettings {
-    let contexts = at_least_one(&raw.limits_contexts, CONTEXTS, report);
+    let contexts = up_to(MOST_CONTEXTS, &raw.limits_contexts, CONTEXTS, report);
     let share = (contexts.get() as u64).div_ceil(NAMES_THAT_FILL);
     LimitSettings {
         contexts,
-        contexts_per_name: at_least_one(&raw.limits_contexts_per_name, share, report),
+        contexts_per_name: up_to(MOST_CONTEXTS, &raw.limits_contexts_per_name, share, report),
+        tags_per_metric: up_to(MOST_BYTES, &raw.limits_tags_per_metric, TAGS_PER_METRIC, report),
+        tag_length: up_to(MOST_BYTES, &raw.limits_tag_length, TAG_LENGTH, report),
+        name_length: up_to(MOST_BYTES, &raw.limits_name_length, NAME_LENGTH, report),
     }
 }
 
-fn at_least_one(given: &One<u64>, default: u64, report: &mut Report) -> NonZeroUsize {
-    NonZeroUsize::new(number(given, 1..=MOST_CONTEXTS, default, report))
+fn up_to(most: u64, given: &One<u64>, default: u64, report: &mut Report) -> NonZeroUsize {
+    NonZeroUsize::new(number(given, 1..=most, default, report))
         .expect("neither the range nor a default has zero")
 }
