@@ -22,21 +22,20 @@
 //! being dropped first; each member has `in_flight` requests at once, and a single one while it
 //! fails, after a rest that grows ([`super::health`]).
 
+mod batch;
+mod member;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::health::Health;
+use self::member::Member;
 use super::identity::{BatchId, Identities};
 use super::pack::Packed;
 use super::reason::Reason;
 use super::ring::Ring;
-use crate::model::UnixSeconds;
-use crate::spool::RecordId;
 
-/// A batch is halved so many times because upstream finds it too large; one that finds
-/// everything too large must not be asked once for every entry.
-const MAX_HALVINGS: u32 = 6;
+pub use self::batch::{Batch, Lost, Origin, Settled, Verdict};
 
 /// The bounds of an outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,33 +54,6 @@ pub struct Limits {
     pub remembers: bool,
 }
 
-/// Entries that are sent together.
-#[derive(Clone, Debug)]
-pub struct Batch {
-    /// The same for as long as it is retried.
-    pub id: BatchId,
-    /// Its body.
-    pub packed: Packed,
-    /// Where its entries come from.
-    pub origin: Origin,
-    attempts: u32,
-    /// Whether it may have been taken although nobody said so.
-    is_unsure: bool,
-    /// What it is on disk, if it is there.
-    spooled: Option<RecordId>,
-}
-
-/// What stays the same when entries move from one batch to another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Origin {
-    /// The end of the interval they are of.
-    pub interval_end: UnixSeconds,
-    /// Since when they wait.
-    pub since: Instant,
-    /// How often they were in a batch that was too large.
-    pub halvings: u32,
-}
-
 /// Something to be done now.
 #[derive(Debug)]
 pub enum Errand {
@@ -89,57 +61,6 @@ pub enum Errand {
     Post(Arc<str>, Batch),
     /// Ask whether the member is there; say so with [`Outbox::probed`].
     Probe(Arc<str>),
-}
-
-/// How a batch was received.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It has been merged, now or before.
-    Taken,
-    /// It will never be taken.
-    Refused(Reason),
-    /// It might be taken in smaller parts.
-    TooLarge,
-    /// It may be taken later.
-    Later {
-        /// Whether it may have been taken already.
-        is_unsure: bool,
-        /// How long the member wants to be left alone.
-        wait: Option<Duration>,
-    },
-}
-
-/// What became of a batch.
-#[derive(Debug)]
-pub enum Settled {
-    /// It was taken.
-    Taken,
-    /// It waits for the next attempt.
-    Waits,
-    /// It is on disk, and waits there for the next attempt.
-    Returned {
-        /// Whether it may have been taken.
-        is_unsure: bool,
-        /// Whether its member took others since it was claimed.
-        fails_alone: bool,
-    },
-    /// It is given up.
-    Lost(Lost),
-    /// It is to be halved, and both halves pushed.
-    TooLarge(Batch),
-}
-
-/// A batch that is given up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lost {
-    /// To whom it was to go.
-    pub member: Arc<str>,
-    /// Why it does not.
-    pub reason: Reason,
-    /// Its entries.
-    pub entries: u64,
-    /// The memory it took.
-    pub bytes: u64,
 }
 
 /// How an errand went.
@@ -163,24 +84,6 @@ pub struct Outbox {
     /// Memory of all batches, those in flight included.
     bytes: usize,
     entries: u64,
-}
-
-#[derive(Debug)]
-struct Member {
-    /// Whether it is configured, or resolved at present.
-    is_listed: bool,
-    health: Health,
-    remembers: bool,
-    /// By attempts and age: a batch that fails alone does not hold up the others.
-    waiting: BTreeMap<(u32, BatchId), Batch>,
-    in_flight: usize,
-    is_probed: bool,
-    /// Batches it took.
-    taken: u64,
-    /// What it had taken when a batch on disk was claimed for it, while that one is under way.
-    backlog_since: Option<u64>,
-    /// Whether something for it is on disk.
-    has_backlog: bool,
 }
 
 impl Outbox {
@@ -479,17 +382,9 @@ impl Outbox {
 
     fn member(&mut self, name: &Arc<str>) -> &mut Member {
         let remembers = self.limits.remembers;
-        self.members.entry(Arc::clone(name)).or_insert_with(|| Member {
-            is_listed: false,
-            health: Health::default(),
-            remembers,
-            waiting: BTreeMap::new(),
-            in_flight: 0,
-            is_probed: false,
-            taken: 0,
-            backlog_since: None,
-            has_backlog: false,
-        })
+        self.members
+            .entry(Arc::clone(name))
+            .or_insert_with(|| Member { remembers, ..Member::default() })
     }
 
     /// The ring of the members that work; of all, if none does.
@@ -550,72 +445,6 @@ impl Outbox {
     fn forget(&mut self, batch: &Batch) {
         self.bytes -= batch.packed.memory_bytes();
         self.entries -= batch.packed.entries();
-    }
-}
-
-impl Batch {
-    /// One that was on disk.
-    pub fn restored(
-        id: BatchId,
-        packed: Packed,
-        origin: Origin,
-        is_unsure: bool,
-        spooled: RecordId,
-    ) -> Batch {
-        // It has been sent, or waited long enough to count as if.
-        Batch { id, packed, origin, attempts: 1, is_unsure, spooled: Some(spooled) }
-    }
-
-    /// What it is on disk, if it is there.
-    pub fn spooled(&self) -> Option<RecordId> {
-        self.spooled
-    }
-
-    /// Whether it may have been taken although nobody said so.
-    pub fn is_unsure(&self) -> bool {
-        self.is_unsure
-    }
-
-    /// How often it has been sent, this time included.
-    pub fn attempts(&self) -> u32 {
-        self.attempts
-    }
-
-    /// Halves are other batches: nobody would know them if the whole was taken.
-    fn may_be_halved(&self) -> bool {
-        !self.is_unsure && self.packed.entries() > 1 && self.origin.halvings < MAX_HALVINGS
-    }
-}
-
-impl Member {
-    /// Takes out what waits and is such a batch, oldest first among those tried as often.
-    fn take_where(&mut self, mut is_one: impl FnMut(&Batch) -> bool) -> Vec<Batch> {
-        let all = self.waiting.iter();
-        let keys: Vec<_> = all.filter(|(_, batch)| is_one(batch)).map(|(key, _)| *key).collect();
-        keys.iter().filter_map(|key| self.waiting.remove(key)).collect()
-    }
-
-    fn is_in_ring(&self) -> bool {
-        self.is_listed && !self.health.is_out()
-    }
-
-    /// Whether another request may be under way.
-    fn is_free(&self, in_flight: usize) -> bool {
-        if self.health.works() {
-            return self.in_flight + usize::from(self.is_probed) < in_flight;
-        }
-        self.in_flight == 0 && !self.is_probed && self.backlog_since.is_none()
-    }
-
-    /// Whether only a probe can tell that it works again: there is no batch to try it with.
-    fn wants_a_probe(&self) -> bool {
-        self.is_listed && self.health.is_out() && self.waiting.is_empty()
-    }
-
-    /// Whether it is not listed any more and has nothing left.
-    fn is_done(&self) -> bool {
-        let is_busy = self.in_flight > 0 || self.is_probed || self.backlog_since.is_some();
-        !self.is_listed && self.waiting.is_empty() && !is_busy && !self.has_backlog
     }
 }
 

@@ -3,10 +3,12 @@ use std::time::UNIX_EPOCH;
 
 use proptest::prelude::*;
 
+use super::batch::MAX_HALVINGS;
 use super::*;
 use crate::config::settings::ForwardFormat;
 use crate::forward::pack::{BodyLimits, Packer};
 use crate::forward::ring::Place;
+use crate::model::UnixSeconds;
 
 const SECOND: Duration = Duration::from_secs(1);
 
