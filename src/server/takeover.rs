@@ -51,15 +51,19 @@ impl Succession {
                 warn!(%error, "cannot tell whether the predecessor has ended");
             }
             turn.begin();
-            host.receive(&successors);
+            host.receive(successors);
         })?;
         Ok(Succession { offers, _file: file })
     }
 
     /// From now on successors are sent away, to wait for our end.
     pub(super) fn close(&self) {
-        drop(self.offers.lock().unwrap_or_else(PoisonError::into_inner).take());
+        close(&self.offers);
     }
+}
+
+fn close(offers: &Offers) {
+    drop(offers.lock().unwrap_or_else(PoisonError::into_inner).take());
 }
 
 struct Host {
@@ -81,7 +85,7 @@ enum Outcome {
 }
 
 impl Host {
-    fn receive(self, successors: &Successors) {
+    fn receive(self, successors: Successors) {
         let mut waiting = Vec::new();
         loop {
             let outcome = successors.next().and_then(|successor| {
@@ -91,6 +95,8 @@ impl Host {
             });
             match outcome {
                 Ok((successor, Outcome::Succeeded)) => {
+                    // Whoever comes now is for the successor.
+                    drop(successors);
                     // Nobody listens only if we are ending anyway.
                     let _ = self.succeeded.blocking_send(());
                     // Until the last listener has ended.
@@ -99,8 +105,10 @@ impl Host {
                             warn!(%error, "a connection is closed");
                         }
                     }
-                    // It learns from the connection when we have ended.
-                    waiting.push(successor);
+                    // The connection, by which it learns when we have ended, ends with the process.
+                    loop {
+                        thread::park();
+                    }
                 }
                 Ok((_, Outcome::Died)) => {
                     warn!("the successor ended before it was ready: going on as before");
@@ -146,11 +154,7 @@ impl Host {
             }
         }
         successor.leave(last)?;
-        self.close();
+        close(&self.offers);
         Ok(Outcome::Succeeded)
-    }
-
-    fn close(&self) {
-        drop(self.offers.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
