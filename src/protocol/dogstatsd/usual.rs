@@ -10,7 +10,7 @@
 //! Nothing is decided here that the ordinary parser ([`super::parse`]) decides otherwise: what
 //! this does not recognise is read there, from its beginning. A property holds them together.
 
-use memchr::memchr;
+use memchr::{memchr, memchr2};
 
 use super::scan::{self, WINDOW};
 use super::{is_blank, number};
@@ -80,9 +80,9 @@ fn padded(text: &[u8]) -> [u8; WINDOW] {
 #[inline(always)]
 fn sample<'a>(text: &'a [u8], window: &[u8; WINDOW]) -> Option<(Sample<'a>, usize)> {
     let marks = scan::marks(window, text.len());
-    let end = match marks.line_end {
-        Some(end) => end,
-        None => memchr(b'\n', &text[WINDOW..]).map_or(text.len(), |at| WINDOW + at),
+    let (end, has_bars_behind) = match marks.line_end {
+        Some(end) => (end, false),
+        None => end_behind_window(text),
     };
     let line = &text[..end];
 
@@ -96,7 +96,7 @@ fn sample<'a>(text: &'a [u8], window: &[u8; WINDOW]) -> Option<(Sample<'a>, usiz
     let value = &line[name_end + 1..value_end];
 
     let mut bars = marks.bars & (marks.bars - 1);
-    let mut at = section_end(line, value_end + 1, bars);
+    let mut at = section_end(line, value_end + 1, bars, has_bars_behind);
     let kind = match line[value_end + 1..at] {
         [letter] => KINDS[usize::from(letter)]?,
         [b'm', b's'] => MetricKind::Timer,
@@ -111,7 +111,7 @@ fn sample<'a>(text: &'a [u8], window: &[u8; WINDOW]) -> Option<(Sample<'a>, usiz
     while at < end {
         bars &= bars.wrapping_sub(1);
         let from = at + 1;
-        at = section_end(line, from, bars);
+        at = section_end(line, from, bars, has_bars_behind);
         match &line[from..at] {
             [b'#', tags @ ..] if tags.last() != Some(&b'\r') => sample.tags = tags,
             [b'@', text @ ..] => sample.weight = Weight::from_rate(number::decimal(text)? as f32)?,
@@ -121,17 +121,29 @@ fn sample<'a>(text: &'a [u8], window: &[u8; WINDOW]) -> Option<(Sample<'a>, usiz
     Some((sample, end))
 }
 
+/// Where a line ends that is longer than the window, and whether it has a `|` behind it. Nearly
+/// none has, and is searched once.
+fn end_behind_window(text: &[u8]) -> (usize, bool) {
+    let Some(first) = memchr2(b'\n', b'|', &text[WINDOW..]).map(|at| WINDOW + at) else {
+        return (text.len(), false);
+    };
+    if text[first] == b'\n' {
+        return (first, false);
+    }
+    (memchr(b'\n', &text[first..]).map_or(text.len(), |at| first + at), true)
+}
+
 /// Where the section ends that begins at `from`; `bars` are those behind it in the window.
 #[inline(always)]
-fn section_end(line: &[u8], from: usize, bars: u64) -> usize {
+fn section_end(line: &[u8], from: usize, bars: u64, has_bars_behind: bool) -> usize {
     if bars != 0 {
         return bars.trailing_zeros() as usize;
     }
-    let behind = from.max(WINDOW);
-    match line.get(behind..) {
-        Some(rest) => memchr(b'|', rest).map_or(line.len(), |at| behind + at),
-        None => line.len(),
+    if !has_bars_behind {
+        return line.len();
     }
+    let behind = from.max(WINDOW);
+    memchr(b'|', &line[behind..]).map_or(line.len(), |at| behind + at)
 }
 
 /// The kinds whose type is one letter.
