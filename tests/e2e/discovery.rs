@@ -264,6 +264,6 @@ fn without_a_cluster_a_proxy_says_what_it_misses() {
     let config = json!({"http_address": "127.0.0.1:0", "forward_address": "kubernetes+http://"});
     let mut proxy = Daemon::launch_proxy(&config.to_string(), &[("KUBERNETES_SERVICE_HOST", "")]);
     assert_eq!(proxy.wait().code(), Some(1));
-    let said = proxy.rest_of_log();
+    let said = proxy.whole_log();
     assert!(said.contains("KUBERNETES_SERVICE_HOST: not set"), "{said}");
 }

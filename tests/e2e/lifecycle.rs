@@ -53,7 +53,7 @@ fn a_second_signal_exits_at_once() {
     assert_eq!(http(&daemon.http, "GET", "/ready"), (503, "draining\n".to_owned()));
     let status = daemon.signal_until_end("TERM");
     assert_eq!(status.code(), Some(1));
-    assert!(daemon.rest_of_log().contains("a second signal"));
+    assert!(daemon.whole_log().contains("a second signal"));
 }
 
 #[test]

@@ -346,7 +346,7 @@ fn what_cannot_be_delivered_at_the_end_is_counted() {
     let mut proxy = Daemon::start_proxy(&config.to_string());
     assert_eq!(import(&proxy.http, PROTOBUF, &counter("n")).0, 202);
     proxy.stop();
-    let log = proxy.rest_of_log();
+    let log = proxy.whole_log();
     let lost = log.lines().find(|line| line.contains("entries were not forwarded"));
     assert!(lost.is_some_and(|line| line.contains("shutdown")), "{log}");
 }

@@ -206,6 +206,12 @@ impl Daemon {
         self.seen.join("\n")
     }
 
+    /// Everything it has logged, to its end: call it after the process ended.
+    pub(crate) fn whole_log(&mut self) -> String {
+        self.seen.extend(self.log.iter());
+        self.seen.join("\n")
+    }
+
     /// Everything left on its standard output, to its end: call it after the process ended.
     pub(crate) fn rest_of_output(&mut self) -> String {
         self.stdout.iter().collect::<Vec<_>>().join("\n")
