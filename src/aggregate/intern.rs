@@ -89,7 +89,6 @@ impl Interner {
     }
 
     /// The slot of a raw key in `buffer`, if it was seen before.
-    #[inline(always)]
     pub fn find(&self, key: OpKey, buffer: &[u8]) -> Option<SlotId> {
         self.aliases
             .find(key.hash, |alias| {

@@ -25,8 +25,7 @@ use crate::telemetry::{Telemetry, names};
 /// Datagrams per call. Measured: 32 to 256 make no difference.
 const BATCH: usize = 64;
 
-/// Length of a nap. Twice as long would cost a steady 50,000 datagrams a second a tenth less,
-/// and leave half as much room for a burst.
+/// Length of a nap. A longer one would cost less, and leave less room for a burst.
 const NAP: Duration = Duration::from_millis(1);
 
 /// A read that brings fewer than this is of a quiet socket, which is napped away from for

@@ -53,50 +53,52 @@ impl Router {
     /// Takes every value of a line, which is in `buffer`. Returns the number of samples, or
     /// `None` if the parts of the line are longer than an operation can say.
     pub fn push(&mut self, buffer: &[u8], line: &Line<'_>) -> Option<u64> {
+        let &Line { name, tags, kind, weight, .. } = line;
+        let (number, text) = match line.values {
+            Values::One(number) => (number, &[][..]),
+            Values::Member(member) => (0.0, member),
+            Values::Packed(_) => return self.push_packed(buffer, line),
+        };
+        let sample = Sample { name, tags, kind, number, text, weight };
+        self.push_sample(buffer, &sample).map(|()| 1)
+    }
+
+    fn push_packed(&mut self, buffer: &[u8], line: &Line<'_>) -> Option<u64> {
         let key = OpKey::of(self.hasher, buffer, line.kind, line.name, line.tags)?;
         let index = shard_of(line.name, self.lanes.len());
-        let lane = &mut self.lanes[index];
-        let before = lane.fresh.len();
-        match line.values {
-            Values::One(value) => lane.fresh.push(key, value.to_bits(), line.weight),
-            Values::Member(member) => {
-                lane.fresh.push(key, member_hash(member), line.weight);
-                if self.legacy_sets {
-                    lane.fresh.push_legacy_hash(legacy_set::member_hash(member));
-                }
-            }
-            Values::Packed(_) => {
-                for value in line.values.numbers() {
-                    lane.fresh.push(key, value.to_bits(), line.weight);
-                }
-            }
-        }
-        let samples = (lane.fresh.len() - before) as u64;
-        if lane.fresh.len() >= MAX_FRESH {
-            self.settle(buffer);
+        let mut samples = 0;
+        for value in line.values.numbers() {
+            self.lanes[index].fresh.push(key, value.to_bits(), line.weight);
+            self.settle_if_full(buffer, index);
+            samples += 1;
         }
         Some(samples)
     }
 
-    /// The same for a line of the usual shape: one sample.
+    /// The same for one sample.
     #[inline(always)]
     pub fn push_sample(&mut self, buffer: &[u8], sample: &Sample<'_>) -> Option<()> {
         let Sample { name, tags, kind, number, text, weight } = *sample;
         let key = OpKey::of(self.hasher, buffer, kind, name, tags)?;
         let index = shard_of(name, self.lanes.len());
-        let lane = &mut self.lanes[index];
+        let fresh = &mut self.lanes[index].fresh;
         if kind == MetricKind::Set {
-            lane.fresh.push(key, member_hash(text), weight);
+            fresh.push(key, member_hash(text), weight);
             if self.legacy_sets {
-                lane.fresh.push_legacy_hash(legacy_set::member_hash(text));
+                fresh.push_legacy_hash(legacy_set::member_hash(text));
             }
         } else {
-            lane.fresh.push(key, number.to_bits(), weight);
+            fresh.push(key, number.to_bits(), weight);
         }
-        if lane.fresh.len() >= MAX_FRESH {
+        self.settle_if_full(buffer, index);
+        Some(())
+    }
+
+    #[inline(always)]
+    fn settle_if_full(&mut self, buffer: &[u8], index: usize) {
+        if self.lanes[index].fresh.len() >= MAX_FRESH {
             self.settle(buffer);
         }
-        Some(())
     }
 
     /// Has everything pushed since the last call applied, or copied: `buffer` may go.
