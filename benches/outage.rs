@@ -9,17 +9,20 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use fake_intake::{FakeIntake, Fault};
+use launch::{field, launch};
 
 #[path = "../tests/support/fake_intake.rs"]
 mod fake_intake;
+#[path = "support/launch.rs"]
+mod launch;
 
 const SERIES: usize = 10_000;
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -45,23 +48,9 @@ impl Daemon {
         );
         let file = directory.join("veneur.yaml");
         fs::write(&file, yaml).expect("the temporary directory can be written");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_veneur"))
-            .arg("-f")
-            .arg(file)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program can be run");
-        let log = BufReader::new(child.stderr.take().expect("it is piped"));
-        let mut lines = log.lines().map_while(Result::ok);
-        let ready = lines.find(|line| line.contains(" ready ")).expect("it gets ready");
-        thread::spawn(move || lines.for_each(drop));
-        let field = |key: &str| {
-            let from = ready.find(key).expect("the field is there") + key.len();
-            ready[from..].split([' ', '"']).find(|word| !word.is_empty()).unwrap_or("").to_owned()
-        };
-        let statsd = field("statsd=").replace("udp://", "");
-        Daemon { child, statsd, http: field("http=") }
+        let (child, ready) = launch(&file);
+        let statsd = field(&ready, "statsd=").replace("udp://", "");
+        Daemon { child, statsd, http: field(&ready, "http=") }
     }
 
     /// Resident memory in MB.
