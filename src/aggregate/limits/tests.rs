@@ -1,3 +1,4 @@
+use super::census::BYTES_PER_CONTEXT;
 use super::*;
 use crate::aggregate::{Aggregate, Batch, KeyHasher, Shard};
 use crate::model::{Role, Scope};

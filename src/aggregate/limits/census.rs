@@ -1,0 +1,174 @@
+//! Who takes how much room in a shard.
+
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashTable;
+
+use super::{ContextLimits, Limit};
+use crate::model::MetricKey;
+
+/// Own telemetry must be seen when clients have filled the table: it has room of its own.
+const OWN_PREFIX: &str = "veneur.";
+const OWN_CONTEXTS: usize = 1024;
+/// Bytes of names and tags, on average: so that long keys do not take more memory than many.
+pub(super) const BYTES_PER_CONTEXT: usize = 512;
+const MIN_BYTES: usize = 64 << 10;
+
+/// Which room a series takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::aggregate) enum Room {
+    /// What clients and other nodes send.
+    Clients,
+    /// Own telemetry.
+    Own,
+    /// Overflow series of names.
+    Overflow,
+    /// [`OVERFLOW_NAME`]: one for each kind and scope, for which there is always room.
+    Last,
+}
+
+const ROOMS: usize = 4;
+
+/// What is in one room.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    series: usize,
+    bytes: usize,
+}
+
+/// One series in its room.
+#[derive(Clone, Copy, Debug)]
+struct Tenant {
+    /// Hash of its name. If those of two names were the same, they would share a limit.
+    name: u64,
+    bytes: u32,
+    room: Room,
+}
+
+impl Tenant {
+    /// Whether it counts for the limit of its name.
+    fn counts_for_name(&self) -> bool {
+        matches!(self.room, Room::Clients | Room::Own)
+    }
+}
+
+/// Who takes how much room.
+#[derive(Debug)]
+pub(in crate::aggregate) struct Census {
+    limits: ContextLimits,
+    hasher: RandomState,
+    /// By slot.
+    tenants: Vec<Tenant>,
+    /// Hashes of names, and how many series each has.
+    names: HashTable<(u64, u32)>,
+    held: [Held; ROOMS],
+}
+
+impl Census {
+    pub(in crate::aggregate) fn new(limits: ContextLimits) -> Census {
+        Census {
+            limits,
+            hasher: RandomState::new(),
+            tenants: Vec::new(),
+            names: HashTable::new(),
+            held: [Held::default(); ROOMS],
+        }
+    }
+
+    /// The room for a series that stands for itself alone.
+    pub(in crate::aggregate) fn room_of(key: &MetricKey) -> Room {
+        match key.name.starts_with(OWN_PREFIX) {
+            true => Room::Own,
+            false => Room::Clients,
+        }
+    }
+
+    /// Lets a new series in, whose slot is the next one.
+    ///
+    /// # Errors
+    /// The limit that leaves no room for it.
+    pub(in crate::aggregate) fn admit(&mut self, key: &MetricKey, room: Room) -> Result<(), Limit> {
+        if let Some(limit) = self.limits.exceeded_by(key, room) {
+            return Err(limit);
+        }
+        let name = self.hasher.hash_one(&key.name);
+        let bytes = key.name.len() + key.tags.as_str().len();
+        let tenant = Tenant { name, bytes: u32::try_from(bytes).unwrap_or(u32::MAX), room };
+        if self.is_crowded(tenant) {
+            return Err(Limit::ContextsPerName);
+        }
+        if let Some(limit) = self.exhausted(room, bytes) {
+            return Err(limit);
+        }
+        if tenant.counts_for_name() {
+            self.names
+                .entry(name, |&(hash, _)| hash == name, |&(hash, _)| hash)
+                .or_insert((name, 0))
+                .get_mut()
+                .1 += 1;
+        }
+        let held = &mut self.held[room as usize];
+        held.series += 1;
+        held.bytes += tenant.bytes as usize;
+        self.tenants.push(tenant);
+        Ok(())
+    }
+
+    /// What of a room one more series of so many bytes would exceed, if anything.
+    fn exhausted(&self, room: Room, bytes: usize) -> Option<Limit> {
+        let most = match room {
+            Room::Clients => self.limits.contexts,
+            Room::Own => OWN_CONTEXTS,
+            Room::Overflow => self.limits.overflows(),
+            Room::Last => return None,
+        };
+        let Held { series, bytes: held } = self.held[room as usize];
+        if series >= most {
+            return Some(Limit::Contexts);
+        }
+        let most_bytes = most.saturating_mul(BYTES_PER_CONTEXT).max(MIN_BYTES);
+        (held + bytes > most_bytes).then_some(Limit::KeyBytes)
+    }
+
+    /// Whether its name may have no more series.
+    fn is_crowded(&self, tenant: Tenant) -> bool {
+        tenant.counts_for_name()
+            && self
+                .names
+                .find(tenant.name, |&(hash, _)| hash == tenant.name)
+                .is_some_and(|&(_, series)| series as usize >= self.limits.contexts_per_name)
+    }
+
+    /// Whether this series stands in the way of new ones.
+    pub(in crate::aggregate) fn is_in_the_way(&self, slot: usize) -> bool {
+        let tenant = self.tenants[slot];
+        self.exhausted(tenant.room, BYTES_PER_CONTEXT).is_some() || self.is_crowded(tenant)
+    }
+
+    /// Lets go of all series but those kept, in the order of their slots.
+    pub(in crate::aggregate) fn keep(&mut self, is_kept: impl Fn(usize) -> bool) {
+        let (names, held) = (&mut self.names, &mut self.held);
+        let mut slot = 0;
+        self.tenants.retain(|tenant| {
+            let keep = is_kept(slot);
+            slot += 1;
+            if !keep {
+                let held = &mut held[tenant.room as usize];
+                held.series -= 1;
+                held.bytes -= tenant.bytes as usize;
+                if tenant.counts_for_name()
+                    && let Ok(mut entry) =
+                        names.find_entry(tenant.name, |&(hash, _)| hash == tenant.name)
+                {
+                    entry.get_mut().1 -= 1;
+                    if entry.get().1 == 0 {
+                        entry.remove();
+                    }
+                }
+            }
+            keep
+        });
+        self.tenants.shrink_to_fit();
+        self.names.shrink_to_fit(|&(hash, _)| hash);
+    }
+}
