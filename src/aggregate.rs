@@ -5,6 +5,7 @@
 
 mod apply;
 pub mod batch;
+pub mod client_drops;
 pub mod histogram;
 mod import;
 pub mod intern;
@@ -14,6 +15,7 @@ pub mod render;
 pub mod shard;
 
 pub use batch::{Batch, KeyHasher, OpKey, Ops, shard_of};
+pub use client_drops::ClientDrops;
 pub use histogram::Histogram;
 pub use limits::{ContextLimits, Folded};
 pub use members::Members;

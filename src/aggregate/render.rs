@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Aggregate, Histogram, Snapshot};
+use super::{Aggregate, ClientDrops, Histogram, Snapshot};
 use crate::model::{
     Emit, MetricKey, MetricKind, Percentile, Point, PointKind, Role, Statistic, Suffix, Suffixes,
     UnixSeconds,
@@ -48,6 +48,8 @@ pub struct Rendered {
     pub series: [u64; MetricKind::ALL.len()],
     /// Values that were not finite (an overflowed sum), and therefore not emitted.
     pub non_finite: u64,
+    /// What clients say that they have dropped.
+    pub client_drops: ClientDrops,
 }
 
 /// Finishes a snapshot for the interval that ends `at`.
@@ -56,6 +58,9 @@ pub fn render(snapshot: Snapshot, plan: &Plan, at: UnixSeconds) -> Rendered {
     out.points.reserve(snapshot.entries.len());
     for (key, aggregate) in snapshot.entries {
         out.series[key.kind as usize] += 1;
+        if let Aggregate::Counter(sum) = aggregate {
+            out.client_drops.note(&key.name, sum);
+        }
         let disposition = key.scope.disposition(key.kind, plan.role);
         let mut emit = Emitter { key: &key, at, out: &mut out };
         match (aggregate, disposition.emit) {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::Collector;
 use super::worker::{Drained, Work, WorkerReport};
-use crate::aggregate::{Aggregate, Folded, Plan, Rendered, render};
+use crate::aggregate::{Aggregate, ClientDrops, Folded, Plan, Rendered, render};
 use crate::model::{FlushBatch, Interval, MetricKey, MetricKind, UnixSeconds};
 
 /// Where flushes go. The server's hands them to the sinks and the forwarder.
@@ -49,6 +49,8 @@ pub struct FlushReport {
     pub folded: Folded,
     /// Values not emitted because they were not finite.
     pub non_finite: u64,
+    /// What clients say that they have dropped.
+    pub client_drops: ClientDrops,
     /// Intervals that passed without a flush before this one.
     pub missed: u32,
     /// Draining the workers.
@@ -232,6 +234,7 @@ impl Flusher {
                 *all += n;
             }
             report.non_finite += rendered.non_finite;
+            report.client_drops.add(rendered.client_drops);
             append(&mut points, rendered.points);
             append(&mut forwards, rendered.forwards);
         }

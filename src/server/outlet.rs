@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use tracing::{debug, warn};
 
-use super::overflow::OverflowReport;
+use super::overflow::{OverflowReport, tag_value};
 use super::stats::StatsAddress;
 use crate::forward::Forwarder;
 use crate::model::MetricKind;
@@ -84,6 +84,7 @@ fn record(telemetry: &Telemetry, flushed: &Flushed) {
         series_known,
         folded: _,
         non_finite,
+        client_drops,
         missed,
         gather,
         collect,
@@ -107,6 +108,10 @@ fn record(telemetry: &Telemetry, flushed: &Flushed) {
     telemetry.gauge(names::WORKER_CONTEXTS, "", *series_known as f64);
     telemetry.count(names::WORKER_EVENTS_FLUSHED_TOTAL, "", batch.events.len() as u64);
     telemetry.count(names::WORKER_CHECKS_FLUSHED_TOTAL, "", batch.checks.len() as u64);
+    for (what, sum) in client_drops.iter() {
+        let tag = format!("metric:{}", tag_value(what));
+        telemetry.count(names::CLIENTS_DROPPED_TOTAL, &tag, sum.round() as u64);
+    }
     telemetry.count(names::FLUSH_NON_FINITE_TOTAL, "", *non_finite);
     telemetry.count(names::FLUSH_MISSED_TOTAL, "", u64::from(*missed));
     telemetry.duration(names::FLUSH_EVENT_WORKER_DURATION_NS, "", *collect);

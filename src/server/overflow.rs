@@ -81,7 +81,7 @@ impl OverflowReport {
 }
 
 /// A name as the value of one tag.
-fn tag_value(name: &str) -> String {
+pub(super) fn tag_value(name: &str) -> String {
     let mut value = String::new();
     for c in name.chars().map(|c| if c == ',' || c.is_control() { '_' } else { c }) {
         if value.len() + c.len_utf8() > TAG_BYTES {

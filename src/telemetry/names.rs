@@ -117,6 +117,9 @@ metrics! {
     TCP_REFUSED_TOTAL = "tcp.refused_total", Counter, One;
     /// Stream connections closed because they were silent for too long.
     TCP_IDLE_TIMEOUTS_TOTAL = "tcp.idle_timeouts_total", Counter, One;
+    /// What clients report to have dropped before it got here: packets, bytes or metrics, as
+    /// `metric` says (their counters `datadog.dogstatsd.client.*dropped*`, without that beginning).
+    CLIENTS_DROPPED_TOTAL = "clients.dropped_total", Counter, One;
 
     // Between readers and workers.
 

@@ -62,6 +62,25 @@ fn every_line_is_taken_or_refused_for_a_reason() {
 }
 
 #[test]
+fn what_clients_report_to_have_dropped_is_summed_up() {
+    let daemon =
+        Daemon::start("interval: 100ms\nudp_address: 127.0.0.1:0\nhttp_address: 127.0.0.1:0\n");
+    let client = |what: &str| format!("datadog.dogstatsd.client.{what}|c|#client:go,host:a");
+    let lines = [
+        client("packets_dropped:3"),
+        client("packets_dropped:4") + ",client_transport:uds",
+        client("bytes_dropped_queue:4096"),
+        client("packets_sent:9"),
+    ];
+    daemon.send(lines.iter().map(String::as_bytes));
+    let family = "veneur_clients_dropped_total";
+    crate::support::wait_until("they are flushed", || {
+        total(&daemon, family, "metric=\"packets_dropped\"") == 7
+            && total(&daemon, family, "") == 7 + 4096
+    });
+}
+
+#[test]
 fn what_the_kernel_drops_is_counted_to_the_datagram() {
     const SENT: u64 = 20_000;
     let mut daemon = Daemon::start(&format!("{QUIET}read_buffer_size_bytes: 65536\n"));
