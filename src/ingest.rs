@@ -16,7 +16,7 @@ use std::iter;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-use crate::config::listen::StatsdAddress;
+use crate::config::listen::{ListenOptions, StatsdAddress};
 use crate::config::settings::IntakeSettings;
 use crate::pipeline::Intake;
 use crate::telemetry::Telemetry;
@@ -160,12 +160,15 @@ impl Listeners {
 
     /// The threads there will be, those of datagrams first.
     fn infos(&self) -> impl Iterator<Item = ListenerInfo> {
-        let readers = self.sockets.datagrams.iter().map(DatagramSocket::address);
-        let streams = self.sockets.streams.iter().map(|listener| &listener.address);
-        let readers = readers.enumerate().map(|(i, address)| (format!("reader-{i}"), address));
-        let streams = streams.enumerate().map(|(i, address)| (format!("stream-{i}"), address));
-        let all = readers.chain(streams);
-        all.map(|(thread, address)| ListenerInfo { thread, address: address.clone() })
+        let readers = self.sockets.datagrams.iter().map(|it| (it.address(), it.options()));
+        let streams = self.sockets.streams.iter().map(|it| (&it.address, &it.options));
+        let readers = readers.enumerate().map(|(i, it)| (format!("reader-{i}"), it));
+        let streams = streams.enumerate().map(|(i, it)| (format!("stream-{i}"), it));
+        readers.chain(streams).map(|(thread, (address, options))| ListenerInfo {
+            thread,
+            address: address.clone(),
+            options: options.clone(),
+        })
     }
 
     /// Starts every thread, each with what `make` makes for it.
@@ -206,4 +209,6 @@ pub struct ListenerInfo {
     pub thread: String,
     /// What it listens on.
     pub address: StatsdAddress,
+    /// What was said about it.
+    pub options: ListenOptions,
 }

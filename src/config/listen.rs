@@ -2,16 +2,23 @@
 //!
 //! Host names are resolved while the configuration is read, so that a wrong one is a sentence
 //! at start and not a surprise later. An empty host (`:8126`) is `[::]`, which is every
-//! address of both families, as in Go.
+//! address of both families, as in Go. Behind an address there may be options
+//! ([`ListenOptions`]).
 //!
 //! Sources: Veneur v1.1.0 `udp_address`, `tcp_address`; v14 `statsd_listen_addresses`; goji's
 //! `bind` for `http_address`.
+
+mod allow;
+mod options;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::machine::Machine;
+
+pub use allow::AllowList;
+pub use options::{FileAccess, ListenOptions, Listener};
 
 /// What a `HOST:PORT` setting takes, for messages.
 pub const HOST_PORT: &str = "HOST:PORT, [IPV6]:PORT or :PORT";

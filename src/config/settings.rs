@@ -4,7 +4,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::listen::{HttpAddress, StatsdAddress};
+use super::listen::{HttpAddress, Listener, StatsdAddress};
 use super::secret::{BaseUrl, Secret};
 use super::upstream::UpstreamAddress;
 use crate::model::{ExtendTags, Interval, Percentile, Role, Statistic, TagMatcher};
@@ -100,7 +100,7 @@ pub struct LimitSettings {
 #[derive(Clone, Debug, PartialEq)]
 pub struct IntakeSettings {
     /// All listeners, in the order configured.
-    pub listeners: Vec<StatsdAddress>,
+    pub listeners: Vec<Listener<StatsdAddress>>,
     /// Sockets, each with a thread, per UDP address.
     pub num_readers: NonZeroUsize,
     /// Longest datagram, stream line or frame; a longer one is refused whole.
@@ -132,7 +132,7 @@ pub struct TlsSettings {
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpSettings {
     /// `None`: no server.
-    pub address: Option<HttpAddress>,
+    pub address: Option<Listener<HttpAddress>>,
     /// Serve `/config/json` and `/config/yaml`, secrets hidden.
     pub config: bool,
     /// Serve `POST /quitquitquit`.
@@ -143,7 +143,7 @@ pub struct HttpSettings {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImportSettings {
     /// Where the gRPC server listens; `None`: there is none.
-    pub grpc_address: Option<HttpAddress>,
+    pub grpc_address: Option<Listener<HttpAddress>>,
     /// What a sender must show as `Authorization: Bearer TOKEN`.
     pub token: Option<Secret>,
     /// Most entries in one body.

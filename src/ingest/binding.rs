@@ -15,7 +15,7 @@ use super::stream::StreamListener;
 use super::takeover::Moved;
 use super::tls::{self, TlsError};
 use super::unix::{self, SocketFile};
-use crate::config::listen::StatsdAddress;
+use crate::config::listen::{ListenOptions, Listener, StatsdAddress};
 use crate::config::settings::IntakeSettings;
 
 /// Why a listener could not be opened.
@@ -56,10 +56,10 @@ impl Sockets {
             tls: settings.tls.as_ref().map(tls::server_config).transpose()?,
             heir: heir.clone(),
         };
-        for address in &settings.listeners {
+        for listener in &settings.listeners {
             binding
-                .bind(address, inherited)
-                .map_err(|cause| BindError::Refused { address: address.to_string(), cause })?;
+                .bind(listener, inherited)
+                .map_err(|cause| BindError::Refused { address: listener.to_string(), cause })?;
         }
         Ok(binding.sockets)
     }
@@ -98,10 +98,24 @@ struct Binding {
     heir: Sender<Moved>,
 }
 
+/// What a socket is wanted for.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    /// The address as configured.
+    label: &'a str,
+    options: &'a ListenOptions,
+}
+
 impl Binding {
-    fn bind(&mut self, address: &StatsdAddress, inherited: &mut Inherited) -> io::Result<()> {
-        let label = address.to_string();
-        let bound = self.take_over(address, &label, inherited)?;
+    fn bind(
+        &mut self,
+        listener: &Listener<StatsdAddress>,
+        inherited: &mut Inherited,
+    ) -> io::Result<()> {
+        let Listener { address, options } = listener;
+        // Without options: a successor may have others for the same socket.
+        let wanted = Wanted { label: &address.to_string(), options };
+        let bound = self.take_over(address, wanted, inherited)?;
         let readers = match address {
             StatsdAddress::Udp(_) => self.readers,
             // One thread: it takes many datagrams a call, and several would wake each other.
@@ -113,7 +127,7 @@ impl Binding {
         if let Some(missing) = readers.checked_sub(bound.len()).filter(|missing| *missing > 0) {
             // More readers than the predecessor had join its sockets.
             let address = bound.first().unwrap_or(address);
-            self.open(address, &label, missing, inherited)?;
+            self.open(address, wanted, missing, inherited)?;
         }
         Ok(())
     }
@@ -123,7 +137,7 @@ impl Binding {
     fn take_over(
         &mut self,
         address: &StatsdAddress,
-        label: &str,
+        wanted: Wanted<'_>,
         inherited: &mut Inherited,
     ) -> io::Result<Vec<StatsdAddress>> {
         let most = match address {
@@ -134,19 +148,19 @@ impl Binding {
         };
         let mut bound = Vec::new();
         while bound.len() < most
-            && let Some((socket, hold)) = inherited.take_over(label)
+            && let Some((socket, hold)) = inherited.take_over(wanted.label)
         {
             let own = inherited::address_of(&socket)?;
             let owner = match address {
                 StatsdAddress::Inherited(_) => Owner::Shared,
                 StatsdAddress::Udp(_) | StatsdAddress::Tcp(_) => Owner::Us(hold, None),
                 StatsdAddress::Unixgram(unix) | StatsdAddress::UnixStream(unix) => {
-                    let file = SocketFile::of_address(unix, &hold);
+                    let file = unix::adopt_file(unix, wanted.options.file, &hold)?;
                     Owner::Us(hold, file)
                 }
             };
             bound.push(own.clone());
-            self.add(socket, own, owner, label, inherited)?;
+            self.add(socket, own, owner, wanted, inherited)?;
         }
         Ok(bound)
     }
@@ -155,7 +169,7 @@ impl Binding {
     fn open(
         &mut self,
         address: &StatsdAddress,
-        label: &str,
+        wanted: Wanted<'_>,
         readers: usize,
         inherited: &mut Inherited,
     ) -> io::Result<()> {
@@ -163,28 +177,28 @@ impl Binding {
             StatsdAddress::Udp(at) => {
                 for udp in socket::bind_udp_group(*at, readers)? {
                     let address = StatsdAddress::Udp(socket::inet_address(&udp)?);
-                    self.add(udp, address, Owner::Us(Hold::ours(), None), label, inherited)?;
+                    self.add(udp, address, Owner::Us(Hold::ours(), None), wanted, inherited)?;
                 }
             }
             StatsdAddress::Tcp(at) => {
                 let tcp = socket::bind_tcp(*at)?;
                 let address = StatsdAddress::Tcp(socket::inet_address(&tcp)?);
-                self.add(tcp, address, Owner::Us(Hold::ours(), None), label, inherited)?;
+                self.add(tcp, address, Owner::Us(Hold::ours(), None), wanted, inherited)?;
             }
             StatsdAddress::Unixgram(at) => {
                 let hold = Hold::ours();
-                let (unix, file) = unix::bind_datagram(at, &hold)?;
-                self.add(unix.into(), address.clone(), Owner::Us(hold, file), label, inherited)?;
+                let (unix, file) = unix::bind_datagram(at, wanted.options.file, &hold)?;
+                self.add(unix, address.clone(), Owner::Us(hold, file), wanted, inherited)?;
             }
             StatsdAddress::UnixStream(at) => {
                 let hold = Hold::ours();
-                let (unix, file) = unix::bind_stream(at, &hold)?;
-                self.add(unix.into(), address.clone(), Owner::Us(hold, file), label, inherited)?;
+                let (unix, file) = unix::bind_stream(at, wanted.options.file, &hold)?;
+                self.add(unix, address.clone(), Owner::Us(hold, file), wanted, inherited)?;
             }
             StatsdAddress::Inherited(name) => {
                 for socket in inherited.named(name)? {
                     let address = inherited::address_of(&socket)?;
-                    self.add(socket, address, Owner::Shared, label, inherited)?;
+                    self.add(socket, address, Owner::Shared, wanted, inherited)?;
                 }
             }
         }
@@ -196,22 +210,32 @@ impl Binding {
         socket: Socket,
         address: StatsdAddress,
         owner: Owner,
-        label: &str,
+        wanted: Wanted<'_>,
         inherited: &mut Inherited,
     ) -> io::Result<()> {
+        let Wanted { label, options } = wanted;
         inherited.offer(label, &socket, owner.hold())?;
         if socket.r#type()? == Type::STREAM {
             let tls = self.tls.clone();
             let (heir, label) = (self.heir.clone(), label.to_owned());
             let arrivals = inherited.arrivals(&label);
-            let listener = StreamListener { socket, address, owner, tls, label, heir, arrivals };
+            let listener = StreamListener {
+                socket,
+                address,
+                options: options.clone(),
+                owner,
+                tls,
+                label,
+                heir,
+                arrivals,
+            };
             self.sockets.streams.push(listener);
             return Ok(());
         }
         if matches!(address, StatsdAddress::Udp(_)) {
             socket::ask_for_receive_buffer(&socket, self.buffer_bytes)?;
         }
-        self.sockets.datagrams.push(DatagramSocket::new(socket, address, owner)?);
+        self.sockets.datagrams.push(DatagramSocket::new(socket, address, options.clone(), owner)?);
         Ok(())
     }
 }

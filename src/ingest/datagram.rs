@@ -19,7 +19,7 @@ use super::binding::Owner;
 use super::stop::Stop;
 use super::sys::{self, Datagram, RecvSlab};
 use super::{Receive, socket};
-use crate::config::listen::StatsdAddress;
+use crate::config::listen::{ListenOptions, StatsdAddress};
 use crate::telemetry::{Telemetry, names};
 
 /// Datagrams per call. Measured: 32 to 256 make no difference.
@@ -46,6 +46,7 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
 pub(super) struct DatagramSocket {
     socket: Socket,
     address: StatsdAddress,
+    options: ListenOptions,
     owner: Owner,
     /// What the kernel granted, as it counts it: twice what was asked for.
     buffer_bytes: usize,
@@ -55,14 +56,19 @@ impl DatagramSocket {
     pub(super) fn new(
         socket: Socket,
         address: StatsdAddress,
+        options: ListenOptions,
         owner: Owner,
     ) -> io::Result<DatagramSocket> {
         let buffer_bytes = socket.recv_buffer_size()?;
-        Ok(DatagramSocket { socket, address, owner, buffer_bytes })
+        Ok(DatagramSocket { socket, address, options, owner, buffer_bytes })
     }
 
     pub(super) fn address(&self) -> &StatsdAddress {
         &self.address
+    }
+
+    pub(super) fn options(&self) -> &ListenOptions {
+        &self.options
     }
 
     /// Whether the kernel drops what does not fit, rather than make the sender wait.

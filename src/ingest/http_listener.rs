@@ -13,7 +13,7 @@ use super::hold::Hold;
 use super::inherited::{self, Inherited};
 use super::unix::{self, SocketFile};
 use super::{BindError, socket};
-use crate::config::listen::{HttpAddress, StatsdAddress};
+use crate::config::listen::{FileAccess, HttpAddress, Listener, StatsdAddress};
 
 /// A bound, non-blocking socket.
 #[derive(Debug)]
@@ -39,13 +39,14 @@ impl HttpListener {
 /// The address cannot be had, or is of something that is not a listening stream socket.
 pub fn bind_http(
     key: &str,
-    address: &HttpAddress,
+    listener: &Listener<HttpAddress>,
     inherited: &mut Inherited,
 ) -> Result<HttpListener, BindError> {
+    let Listener { address, options } = listener;
     let label = format!("{key} {address}");
     let bound = match inherited.take_over(&label) {
-        Some((socket, hold)) => adopt(address, socket, hold),
-        None => bind(address, inherited),
+        Some((socket, hold)) => adopt(address, options.file, socket, hold),
+        None => bind(address, options.file, inherited),
     };
     let offered = bound.and_then(|listener| {
         match &listener {
@@ -57,15 +58,19 @@ pub fn bind_http(
     offered.map_err(|cause| BindError::Refused { address: label, cause })
 }
 
-fn bind(address: &HttpAddress, inherited: &mut Inherited) -> io::Result<HttpListener> {
+fn bind(
+    address: &HttpAddress,
+    access: FileAccess,
+    inherited: &mut Inherited,
+) -> io::Result<HttpListener> {
     let hold = Hold::ours();
     match address {
         HttpAddress::Tcp(address) => {
             socket::bind_tcp(*address).map(|socket| HttpListener::Tcp(socket.into(), hold))
         }
         HttpAddress::Unix(address) => {
-            let (listener, file) = unix::bind_stream(address, &hold)?;
-            Ok(HttpListener::Unix(listener, hold, file))
+            let (listener, file) = unix::bind_stream(address, access, &hold)?;
+            Ok(HttpListener::Unix(listener.into(), hold, file))
         }
         HttpAddress::Fd(number) => from_socket(inherited.numbered(*number)?, hold),
         HttpAddress::Einhorn(index) => from_socket(inherited.einhorn(*index)?, hold),
@@ -73,12 +78,17 @@ fn bind(address: &HttpAddress, inherited: &mut Inherited) -> io::Result<HttpList
 }
 
 /// A socket of a predecessor, with its file if that will be ours.
-fn adopt(address: &HttpAddress, socket: Socket, hold: Hold) -> io::Result<HttpListener> {
+fn adopt(
+    address: &HttpAddress,
+    access: FileAccess,
+    socket: Socket,
+    hold: Hold,
+) -> io::Result<HttpListener> {
     let mut listener = from_socket(socket, hold)?;
     if let (HttpListener::Unix(_, hold, file), HttpAddress::Unix(address)) =
         (&mut listener, address)
     {
-        *file = SocketFile::of_address(address, hold);
+        *file = unix::adopt_file(address, access, hold)?;
     }
     Ok(listener)
 }

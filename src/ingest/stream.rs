@@ -39,7 +39,7 @@ use super::hold::Hold;
 use super::stop::Stop;
 use super::takeover::{MOST_KEPT, Moved};
 use super::{Receive, tls};
-use crate::config::listen::StatsdAddress;
+use crate::config::listen::{ListenOptions, StatsdAddress};
 use crate::config::settings::IntakeSettings;
 use crate::telemetry::{Telemetry, names};
 
@@ -64,6 +64,7 @@ const BUSY_AT_END: Duration = Duration::from_secs(2);
 pub(super) struct StreamListener {
     pub(super) socket: Socket,
     pub(super) address: StatsdAddress,
+    pub(super) options: ListenOptions,
     pub(super) owner: Owner,
     /// For TCP.
     pub(super) tls: Option<Arc<ServerConfig>>,
@@ -119,7 +120,8 @@ impl Server {
     ) -> io::Result<Server> {
         let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let entered = runtime.enter();
-        let StreamListener { socket, address, owner, tls, label, heir, arrivals } = bound;
+        let StreamListener { socket, address, options: _, owner, tls, label, heir, arrivals } =
+            bound;
         let listener = if socket.domain()? == Domain::UNIX {
             Listener::Unix(UnixListener::from_std(socket.into())?)
         } else {

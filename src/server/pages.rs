@@ -62,8 +62,9 @@ pub(super) fn open(
     telemetry: &Telemetry,
 ) -> io::Result<Doors> {
     let settings = shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let http_address = address(http.as_ref(), settings.http.address.as_ref());
-    let grpc_address = address(grpc.as_ref(), settings.import.grpc_address.as_ref());
+    let http_address = address(http.as_ref(), settings.http.address.as_ref().map(|it| &it.address));
+    let grpc_address =
+        address(grpc.as_ref(), settings.import.grpc_address.as_ref().map(|it| &it.address));
     let http = http.map(|listener| {
         let state = HttpState {
             telemetry: telemetry.clone(),

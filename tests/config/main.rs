@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use proptest::{collection, sample};
-use veneur::config::listen::{HttpAddress, StatsdAddress};
+use veneur::config::listen::HttpAddress;
 use veneur::config::machine::Machine;
 use veneur::config::{self, Loaded, Problem, Problems, Settings};
 use veneur::model::{Role, Statistic};
@@ -260,11 +260,14 @@ fn any_listener_replaces_the_default_one() {
         ("udp_address: ''", vec![]),
     ] {
         let found: Vec<_> =
-            settings(text).intake.listeners.iter().map(StatsdAddress::to_string).collect();
+            settings(text).intake.listeners.iter().map(ToString::to_string).collect();
         assert_eq!(found, listeners, "{text}");
     }
     assert_eq!(settings("http_address: ''").http.address, None);
-    assert_eq!(settings("http_address: einhorn@0").http.address, Some(HttpAddress::Einhorn(0)));
+    assert_eq!(
+        settings("http_address: einhorn@0").http.address,
+        Some(HttpAddress::Einhorn(0).into())
+    );
 }
 
 #[test]

@@ -9,7 +9,8 @@ use veneur::ingest::{HttpListener, Inherited, bind_http};
 use crate::support::Directory;
 
 fn bind(address: &HttpAddress) -> HttpListener {
-    bind_http("http_address", address, &mut Inherited::default()).expect("the address is free")
+    bind_http("http_address", &address.clone().into(), &mut Inherited::default())
+        .expect("the address is free")
 }
 
 fn expect_to_talk(mut client: impl Write, mut server: impl Read) {
@@ -58,12 +59,16 @@ fn http_needs_a_listening_stream() {
         (udp.as_raw_fd(), format!("it is udp://{address}, and HTTP needs a stream")),
         (1_000_000, "descriptor 1000000: Bad file descriptor (os error 9)".to_owned()),
     ] {
-        let error =
-            bind_http("http_address", &HttpAddress::Fd(descriptor), &mut Inherited::default());
+        let error = bind_http(
+            "http_address",
+            &HttpAddress::Fd(descriptor).into(),
+            &mut Inherited::default(),
+        );
         let error = error.expect_err("it cannot be used").to_string();
         assert_eq!(error, format!("cannot bind http_address fd@{descriptor}: {why}"));
     }
-    let error = bind_http("http_address", &HttpAddress::Einhorn(0), &mut Inherited::default());
+    let error =
+        bind_http("http_address", &HttpAddress::Einhorn(0).into(), &mut Inherited::default());
     assert_eq!(
         error.expect_err("there is no Einhorn").to_string(),
         "cannot bind http_address einhorn@0: this process was not started by Einhorn"

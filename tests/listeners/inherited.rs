@@ -129,8 +129,8 @@ fn an_http_socket_of_einhorn_is_served_and_acknowledged() {
 
 fn serve_http_socket_of_einhorn() {
     let mut inherited = inherited();
-    let bound =
-        bind_http("http_address", &HttpAddress::Einhorn(0), &mut inherited).expect("it is there");
+    let bound = bind_http("http_address", &HttpAddress::Einhorn(0).into(), &mut inherited)
+        .expect("it is there");
     inherited.acknowledge().expect("Einhorn listens");
     let HttpListener::Tcp(listener, _) = bound else { panic!("not TCP: {bound:?}") };
     listener.set_nonblocking(false).expect("it is open");
@@ -138,7 +138,7 @@ fn serve_http_socket_of_einhorn() {
     listener.accept().expect("a client").0.read_to_string(&mut said).expect("it is open");
     assert_eq!(said, "GET");
 
-    let error = bind_http("http_address", &HttpAddress::Einhorn(1), &mut inherited);
+    let error = bind_http("http_address", &HttpAddress::Einhorn(1).into(), &mut inherited);
     assert_eq!(
         error.expect_err("there is none").to_string(),
         "cannot bind http_address einhorn@1: Einhorn has 1 sockets, counted from 0"

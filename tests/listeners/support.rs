@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use veneur::config::listen::StatsdAddress;
+use veneur::config::listen::{Listener, StatsdAddress};
 use veneur::config::settings::IntakeSettings;
 use veneur::ingest::{BindError, Inherited, Listeners, Receive, Running};
 use veneur::telemetry::Telemetry;
@@ -24,7 +24,7 @@ const DUE_AFTER: Duration = Duration::from_millis(5);
 /// Limits that let everything through, for `listeners`.
 pub(crate) fn settings(listeners: &[StatsdAddress]) -> IntakeSettings {
     IntakeSettings {
-        listeners: listeners.to_vec(),
+        listeners: listeners.iter().cloned().map(Listener::from).collect(),
         num_readers: NonZeroUsize::MIN,
         metric_max_length: 100,
         read_buffer_bytes: 1 << 20,

@@ -2,11 +2,13 @@ use std::fs;
 use std::io::Write;
 use std::net::Shutdown;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 
-use veneur::config::listen::{StatsdAddress, UnixAddress};
+use veneur::config::listen::{Listener, StatsdAddress, UnixAddress};
+use veneur::config::machine::Machine;
+use veneur::config::settings::IntakeSettings;
 
 use crate::support::{Daemon, Directory, Heard, PATIENCE, bind, settings, taken};
 
@@ -46,6 +48,52 @@ fn a_datagram_arrives_as_it_was_sent() {
     }
     sender.send(&[b'x'; 101]).expect("the daemon reads");
     assert_eq!(daemon.hears(), Heard::TooLong);
+}
+
+/// A listener as the configuration says it.
+fn listener(text: &str) -> IntakeSettings {
+    let listener =
+        Listener::<StatsdAddress>::parse(text, &Machine::this()).expect("a good address");
+    IntakeSettings { listeners: vec![listener], ..settings(&[]) }
+}
+
+#[test]
+fn a_socket_has_the_mode_and_the_group_that_were_asked_for() {
+    let directory = Directory::new();
+    let path = directory.join("statsd.sock");
+    let own = fs::metadata(directory.join(".")).expect("the test has made it");
+    let (user, group) = (own.uid(), own.gid());
+    for scheme in ["unix", "unixgram"] {
+        let daemon = Daemon::listen(&listener(&format!(
+            "{scheme}://{}?mode=0640&owner={user}&group={group}",
+            path.display()
+        )));
+        let file = fs::metadata(&path).expect("the socket's file");
+        assert_eq!((file.mode() & 0o777, file.uid(), file.gid()), (0o640, user, group), "{scheme}");
+        daemon.drain();
+    }
+}
+
+#[test]
+fn a_socket_that_cannot_be_given_away_is_not_left_behind() {
+    let directory = Directory::new();
+    let path = directory.join("statsd.sock");
+    let text = format!("unix://{}?owner=4294967294", path.display());
+    match bind(&listener(&text)) {
+        Ok(listeners) => {
+            let owner = fs::metadata(&path).expect("the socket's file").uid();
+            assert_eq!(owner, 4_294_967_294, "only the superuser gets here");
+            drop(listeners);
+        }
+        Err(error) => assert_eq!(
+            error.to_string(),
+            format!(
+                "cannot bind {text}: cannot give its file to user 4294967294: Operation not \
+                 permitted (os error 1)"
+            )
+        ),
+    }
+    assert!(!path.exists());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use super::{filled, flag, number};
-use crate::config::listen::{HTTP_FORMS, HttpAddress, split_host_port};
+use crate::config::listen::{HTTP_FORMS, HttpAddress, Listener, split_host_port};
 use crate::config::machine::Machine;
 use crate::config::problem::Report;
 use crate::config::raw::{One, Raw};
@@ -19,9 +19,9 @@ const FLUSH_MAX_PER_BODY: u64 = 25_000;
 /// The HTTP server. An empty `http_address` is none.
 pub(super) fn http(raw: &Raw, machine: &Machine, report: &mut Report) -> HttpSettings {
     let address = match &raw.http_address {
-        None => HttpAddress::parse(HTTP_ADDRESS, machine).ok(),
+        None => Listener::<HttpAddress>::parse(HTTP_ADDRESS, machine).ok(),
         Some(given) if given.value.is_empty() => None,
-        Some(given) => HttpAddress::parse(&given.value, machine)
+        Some(given) => Listener::<HttpAddress>::parse(&given.value, machine)
             .map_err(|what| report.refuse(&given.source, what, HTTP_FORMS))
             .ok(),
     };

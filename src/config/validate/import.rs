@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::forward::token;
 use super::{filled, length, number};
-use crate::config::listen::{HTTP_FORMS, HttpAddress};
+use crate::config::listen::{HTTP_FORMS, HttpAddress, Listener};
 use crate::config::machine::Machine;
 use crate::config::problem::Report;
 use crate::config::raw::{One, Raw};
@@ -25,7 +25,7 @@ const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration
 /// What may be sent here. An empty `grpc_address` is no gRPC server.
 pub(super) fn import(raw: &Raw, machine: &Machine, report: &mut Report) -> ImportSettings {
     let grpc_address = filled(&raw.grpc_address).and_then(|given| {
-        HttpAddress::parse(&given.value, machine)
+        Listener::<HttpAddress>::parse(&given.value, machine)
             .map_err(|what| report.refuse(&given.source, what, HTTP_FORMS))
             .ok()
     });

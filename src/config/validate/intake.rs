@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{filled, length, number, threads};
-use crate::config::listen::{
-    Family, HOST_PORT, STATSD_FORMS, StatsdAddress, UnixAddress, Wrong, resolve,
-};
+use crate::config::listen::{HOST_PORT, Listener, STATSD_FORMS, StatsdAddress, UnixAddress, Wrong};
 use crate::config::machine::Machine;
 use crate::config::problem::Report;
 use crate::config::raw::Raw;
@@ -53,34 +51,42 @@ pub(super) fn intake(raw: &Raw, machine: &Machine, report: &mut Report) -> Intak
     }
 }
 
-fn listeners(raw: &Raw, machine: &Machine, report: &mut Report) -> Vec<StatsdAddress> {
-    let mut listeners: Vec<StatsdAddress> = Vec::new();
+type StatsdListener = Listener<StatsdAddress>;
+
+fn listeners(raw: &Raw, machine: &Machine, report: &mut Report) -> Vec<StatsdListener> {
+    let mut listeners: Vec<StatsdListener> = Vec::new();
     let mut add =
-        |given: &Given<String>, parsed: Result<StatsdAddress, Wrong>, accepted| match parsed {
-            Ok(address) if listeners.contains(&address) && !is_any_port(&address) => {
-                report.warn(&given.source, "listed twice; it is listened on once");
-            }
-            Ok(address) => listeners.push(address),
+        |given: &Given<String>, parsed: Result<StatsdListener, Wrong>, accepted| match parsed {
+            Ok(new) => match listeners.iter().find(|known| known.address == new.address) {
+                Some(known) if !is_any_port(&new.address) => {
+                    if *known == new {
+                        report.warn(&given.source, "listed twice; it is listened on once");
+                    } else {
+                        let why = "listed twice, with different options";
+                        report.refuse(&given.source, why, "each address once");
+                    }
+                }
+                Some(_) | None => listeners.push(new),
+            },
             Err(what) => report.refuse(&given.source, what, accepted),
         };
-    let inet = |given: &Given<String>| resolve(&given.value, Family::Any, machine);
+    let inet = |given: &Given<String>, kind| Listener::parse_inet(&given.value, kind, machine);
     if let Some(given) = filled(&raw.udp_address) {
-        add(given, inet(given).map(StatsdAddress::Udp), HOST_PORT);
+        add(given, inet(given, StatsdAddress::Udp), HOST_PORT);
     }
     if let Some(given) = filled(&raw.tcp_address) {
-        add(given, inet(given).map(StatsdAddress::Tcp), HOST_PORT);
+        add(given, inet(given, StatsdAddress::Tcp), HOST_PORT);
     }
     let listed = raw.statsd_listen_addresses.as_deref().unwrap_or_default();
     for given in listed {
-        add(given, StatsdAddress::parse(&given.value, machine), STATSD_FORMS);
+        add(given, StatsdListener::parse(&given.value, machine), STATSD_FORMS);
     }
     if !listeners.is_empty() {
         return listeners;
     }
     match &raw.udp_address {
         None if filled(&raw.tcp_address).is_none() && listed.is_empty() => {
-            let address = resolve(UDP_ADDRESS, Family::Any, machine);
-            listeners.extend(address.map(StatsdAddress::Udp));
+            listeners.extend(Listener::parse_inet(UDP_ADDRESS, StatsdAddress::Udp, machine));
         }
         Some(given) if given.value.is_empty() => {
             report.warn(&given.source, "nothing is listened on: no statsd traffic comes in");
@@ -118,7 +124,7 @@ pub(super) fn takeover_socket(raw: &Raw, report: &mut Report) -> Option<PathBuf>
 
 fn tls(
     raw: &Raw,
-    listeners: &[StatsdAddress],
+    listeners: &[StatsdListener],
     machine: &Machine,
     report: &mut Report,
 ) -> Option<TlsSettings> {
@@ -141,7 +147,7 @@ fn tls(
     let client_authority = pem(authority, "CERTIFICATE", machine, report);
     let (certificate, key) = (certificate?, pem(key, "PRIVATE KEY", machine, report)?);
     // An inherited socket may turn out to be a TCP listener.
-    let may_be_tcp = |address: &StatsdAddress| match address {
+    let may_be_tcp = |listener: &StatsdListener| match listener.address {
         StatsdAddress::Tcp(_) | StatsdAddress::Inherited(_) => true,
         StatsdAddress::Udp(_) | StatsdAddress::Unixgram(_) | StatsdAddress::UnixStream(_) => false,
     };
