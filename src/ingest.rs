@@ -25,6 +25,7 @@ mod binding;
 mod datagram;
 mod drops;
 mod framing;
+mod guard;
 mod hold;
 mod http_listener;
 mod inherited;
@@ -67,6 +68,9 @@ pub trait Receive: Send + 'static {
     /// Counts one datagram, frame or line that was longer than allowed, unseen.
     fn too_long(&mut self);
 
+    /// Counts one datagram of a host that may not send here, unseen.
+    fn not_allowed(&mut self);
+
     /// How long until something taken must be handed over; `None` if nothing waits.
     fn until_due(&self, now: Instant) -> Option<Duration>;
 
@@ -84,6 +88,10 @@ impl Receive for Intake {
 
     fn too_long(&mut self) {
         Intake::too_long(self);
+    }
+
+    fn not_allowed(&mut self) {
+        Intake::not_allowed(self);
     }
 
     fn until_due(&self, now: Instant) -> Option<Duration> {

@@ -16,6 +16,7 @@ use socket2::Socket;
 use tracing::warn;
 
 use super::binding::Owner;
+use super::guard::Guard;
 use super::stop::Stop;
 use super::sys::{self, Datagram, RecvSlab};
 use super::{Receive, socket};
@@ -129,7 +130,13 @@ pub(super) fn read<R: Receive>(
     telemetry: &Telemetry,
     receive: &mut R,
 ) {
-    let mut reader = Reader { socket, slab: RecvSlab::new(BATCH, longest), stop, telemetry };
+    let guard = Guard::new(socket.options.allow.clone(), socket.address.to_string());
+    let slab = RecvSlab::new(BATCH, longest);
+    let (slab, guard) = match guard.is_needed() {
+        true => (slab.with_sources(), Some(guard)),
+        false => (slab, None),
+    };
+    let mut reader = Reader { socket, slab, guard, stop, telemetry };
     let naps = reader.socket.naps();
     while !stop.is_set() {
         match reader.take(receive) {
@@ -148,6 +155,8 @@ pub(super) fn read<R: Receive>(
 struct Reader<'a> {
     socket: DatagramSocket,
     slab: RecvSlab,
+    /// Only where somebody may have to be turned away.
+    guard: Option<Guard>,
     stop: &'a Stop,
     telemetry: &'a Telemetry,
 }
@@ -156,6 +165,10 @@ impl Reader<'_> {
     /// Passes on what is queued, at most [`BATCH`] datagrams; returns how many.
     fn take<R: Receive>(&mut self, receive: &mut R) -> usize {
         match self.slab.receive(self.socket.socket.as_fd()) {
+            Ok(received) if self.guard.is_some() => {
+                self.take_allowed(receive);
+                received
+            }
             Ok(received) => {
                 let mut too_long = 0;
                 let whole = self.slab.datagrams().filter_map(|datagram| match datagram {
@@ -174,6 +187,31 @@ impl Reader<'_> {
                 0
             }
         }
+    }
+
+    /// Passes on what was received from those who may send.
+    fn take_allowed<R: Receive>(&mut self, receive: &mut R) {
+        let Some(guard) = &mut self.guard else { return };
+        let (mut too_long, mut not_allowed) = (0, 0);
+        let now = Instant::now();
+        let (slab, places) = (&self.slab, 0..);
+        let whole = slab.datagrams().zip(places).filter_map(|(datagram, place)| {
+            // A datagram without a source is of no host that is listed.
+            if !slab.source(place).is_some_and(|source| guard.admits(source, now)) {
+                not_allowed += 1;
+                return None;
+            }
+            match datagram {
+                Datagram::Whole(bytes) => Some(bytes),
+                Datagram::TooLong => {
+                    too_long += 1;
+                    None
+                }
+            }
+        });
+        receive.read(slab.bytes(), whole);
+        (0..too_long).for_each(|_| receive.too_long());
+        (0..not_allowed).for_each(|_| receive.not_allowed());
     }
 
     /// Sleeps until there is something to do.

@@ -264,6 +264,8 @@ mod tests {
             self.1 += 1;
         }
 
+        fn not_allowed(&mut self) {}
+
         fn until_due(&self, _: Instant) -> Option<Duration> {
             None
         }

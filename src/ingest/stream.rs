@@ -7,38 +7,38 @@
 //! be. What a client sends wrong never closes its connection, except where nothing more could
 //! be understood.
 
+mod connection;
+mod listener;
+
 use std::cell::RefCell;
-use std::future::{pending, poll_fn};
+use std::future::pending;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::panic::resume_unwind;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
 use socket2::{Domain, Socket};
-use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::unix::pipe;
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{self, Runtime};
 use tokio::select;
 use tokio::sync::{Notify, mpsc};
-use tokio::task::{JoinError, JoinSet, LocalSet, spawn_local, yield_now};
+use tokio::task::{JoinError, JoinSet, LocalSet, spawn_local};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
+use self::listener::{Connection, Listener};
+use super::Receive;
 use super::binding::Owner;
-use super::framing::{Frames, Framing, Lines};
+use super::guard::Guard;
 use super::hold::Hold;
 use super::stop::Stop;
-use super::takeover::{MOST_KEPT, Moved};
-use super::{Receive, tls};
+use super::takeover::Moved;
 use crate::config::listen::{ListenOptions, StatsdAddress};
 use crate::config::settings::IntakeSettings;
 use crate::telemetry::{Telemetry, names};
@@ -101,6 +101,7 @@ pub(super) struct Server {
     runtime: Runtime,
     listener: Listener,
     address: StatsdAddress,
+    guard: Guard,
     owner: Owner,
     label: String,
     heir: Sender<Moved>,
@@ -120,8 +121,8 @@ impl Server {
     ) -> io::Result<Server> {
         let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let entered = runtime.enter();
-        let StreamListener { socket, address, options: _, owner, tls, label, heir, arrivals } =
-            bound;
+        let StreamListener { socket, address, options, owner, tls, label, heir, arrivals } = bound;
+        let guard = Guard::new(options.allow, address.to_string());
         let listener = if socket.domain()? == Domain::UNIX {
             Listener::Unix(UnixListener::from_std(socket.into())?)
         } else {
@@ -134,6 +135,7 @@ impl Server {
             runtime,
             listener,
             address,
+            guard,
             owner,
             label,
             heir,
@@ -146,12 +148,13 @@ impl Server {
 
     /// Serves connections until stopped, and reads what they have sent until then.
     pub(super) fn run<R: Receive>(self, telemetry: Telemetry, receive: R) {
-        let Server { runtime, listener, address, owner, limits, stop, stopped, .. } = self;
+        let Server { runtime, listener, address, guard, owner, limits, stop, stopped, .. } = self;
         let turn = Turn { receive, portion: vec![0; PORTION].into_boxed_slice() };
         let shared = Rc::new(Shared {
             turn: RefCell::new(turn),
             fed: Notify::new(),
             address,
+            guard: RefCell::new(guard),
             limits,
             stop,
             stopped,
@@ -181,51 +184,14 @@ impl Server {
     }
 }
 
-enum Listener {
-    Tcp(TcpListener, Option<TlsAcceptor>),
-    Unix(UnixListener),
-}
-
-/// What has been read of it already stands beside a connection that a predecessor had.
-enum Connection {
-    Lines(TcpStream, Vec<u8>),
-    LinesOverTls(TcpStream, TlsAcceptor),
-    Frames(UnixStream, Vec<u8>),
-}
-
-impl Listener {
-    async fn accept(&self) -> io::Result<Connection> {
-        match self {
-            Listener::Tcp(listener, None) => {
-                Ok(Connection::Lines(listener.accept().await?.0, Vec::new()))
-            }
-            Listener::Tcp(listener, Some(tls)) => {
-                Ok(Connection::LinesOverTls(listener.accept().await?.0, tls.clone()))
-            }
-            Listener::Unix(listener) => {
-                Ok(Connection::Frames(listener.accept().await?.0, Vec::new()))
-            }
-        }
-    }
-
-    /// A connection that a predecessor had.
-    fn adopt(&self, Moved { socket, kept, .. }: Moved) -> io::Result<Connection> {
-        match self {
-            Listener::Tcp(_, None) => {
-                Ok(Connection::Lines(TcpStream::from_std(socket.into())?, kept))
-            }
-            Listener::Tcp(_, Some(_)) => Err(io::Error::other("it is without TLS")),
-            Listener::Unix(_) => Ok(Connection::Frames(UnixStream::from_std(socket.into())?, kept)),
-        }
-    }
-}
-
 /// What the connections of one listener share; all in one thread.
 struct Shared<R> {
     turn: RefCell<Turn<R>>,
     /// Something has been received.
     fed: Notify,
     address: StatsdAddress,
+    /// Asked while accepting, which is never across an await.
+    guard: RefCell<Guard>,
     limits: Limits,
     stop: Arc<Stop>,
     /// Readable when stopped.
@@ -241,25 +207,6 @@ struct Shared<R> {
 struct Turn<R> {
     receive: R,
     portion: Box<[u8]>,
-}
-
-/// Why a connection is over.
-#[derive(Debug, thiserror::Error)]
-enum End {
-    #[error("closed by the peer")]
-    Closed,
-    /// Or what it carries cannot be understood.
-    #[error("broken: {0}")]
-    Broken(io::Error),
-    #[error("silent for too long")]
-    Silent,
-    #[error("no TLS handshake")]
-    NoHandshake,
-    #[error("the daemon stops")]
-    Stopped,
-    /// It has not ended: a successor goes on with it.
-    #[error("handed over")]
-    Moves,
 }
 
 impl<R: Receive> Shared<R> {
@@ -303,8 +250,10 @@ impl<R: Receive> Shared<R> {
     /// The next connection. Errors are counted, and waited out.
     async fn accept(&self, listener: &Listener) -> Connection {
         loop {
-            match listener.accept().await {
-                Ok(connection) => return connection,
+            let admits = |peer| self.guard.borrow_mut().admits(peer, Instant::now());
+            match listener.accept(admits).await {
+                Ok(Some(connection)) => return connection,
+                Ok(None) => self.telemetry.count(names::TCP_REFUSED_TOTAL, "reason:not_allowed", 1),
                 // The client has changed its mind.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
@@ -319,152 +268,10 @@ impl<R: Receive> Shared<R> {
     fn admit(self: &Rc<Self>, connection: Connection, connections: &mut JoinSet<()>) {
         if connections.len() >= self.limits.max_connections {
             debug!(address = %self.address, "too many connections");
-            self.telemetry.count(names::TCP_REFUSED_TOTAL, "", 1);
+            self.telemetry.count(names::TCP_REFUSED_TOTAL, "reason:limit", 1);
             return;
         }
         connections.spawn_local(Rc::clone(self).converse(connection));
-    }
-
-    /// Everything one connection does.
-    async fn converse(self: Rc<Self>, connection: Connection) {
-        self.telemetry.count(names::TCP_CONNECTS, "", 1);
-        let longest = self.limits.longest;
-        let lines = || Framing::Lines(Lines::new(longest));
-        let end = match connection {
-            Connection::Lines(stream, kept) => {
-                let detach = |stream: TcpStream| Ok(stream.into_std()?.into());
-                self.read_or_move(stream, lines(), &kept, detach).await
-            }
-            Connection::LinesOverTls(stream, tls) => match self.shake_hands(stream, &tls).await {
-                Some(mut stream) => {
-                    let end = self.read(&mut stream, &mut lines(), || false).await;
-                    // The peer, if it still listens, is to know that nobody cut this off.
-                    let _ = timeout(SILENCE_AT_END, stream.shutdown()).await;
-                    end
-                }
-                None => End::NoHandshake,
-            },
-            Connection::Frames(stream, kept) => {
-                let detach = |stream: UnixStream| Ok(stream.into_std()?.into());
-                let frames = Framing::Frames(Frames::new(longest));
-                self.read_or_move(stream, frames, &kept, detach).await
-            }
-        };
-        debug!(address = %self.address, reason = %end, "connection ended");
-        self.telemetry.count(names::TCP_DISCONNECTS, "", 1);
-    }
-
-    async fn shake_hands(
-        &self,
-        stream: TcpStream,
-        tls: &TlsAcceptor,
-    ) -> Option<TlsStream<TcpStream>> {
-        let handshake = timeout(self.limits.handshake_timeout, tls.accept(stream));
-        let outcome = select! {
-            biased;
-            _ = self.stopped.readable() => return None,
-            outcome = handshake => outcome,
-        };
-        let cause = match outcome {
-            Ok(Ok(stream)) => return Some(stream),
-            Ok(Err(error)) => {
-                debug!(address = %self.address, %error, "TLS handshake failed");
-                tls::cause_of(&error)
-            }
-            Err(_) => "timeout",
-        };
-        let tags = format!("cause:{cause}");
-        self.telemetry.count(names::TCP_TLS_HANDSHAKE_FAILURES, &tags, 1);
-        None
-    }
-
-    /// Reads until the connection is over, or a successor goes on with it.
-    async fn read_or_move<S: AsyncRead + Unpin>(
-        &self,
-        mut stream: S,
-        mut framing: Framing,
-        kept: &[u8],
-        detach: impl FnOnce(S) -> io::Result<OwnedFd>,
-    ) -> End {
-        // What was kept was believed to be a frame before.
-        if let Err(not) = framing.take(kept, &mut self.turn.borrow_mut().receive) {
-            return End::Broken(io::Error::new(io::ErrorKind::InvalidData, not));
-        }
-        let moves = || self.hold.as_ref().is_some_and(Hold::is_given);
-        let end = self.read(&mut stream, &mut framing, moves).await;
-        let (End::Moves, Some(kept)) = (&end, framing.kept()) else { return end };
-        let label = self.label.clone();
-        match detach(stream) {
-            // Nobody takes it only if the process is about to end.
-            Ok(socket) => drop(self.heir.send(Moved { label, socket, kept })),
-            Err(error) => return End::Broken(error),
-        }
-        end
-    }
-
-    /// Reads until the connection is over, or, when stopped, it can move and `moves`.
-    async fn read(
-        &self,
-        mut stream: impl AsyncRead + Unpin,
-        framing: &mut Framing,
-        moves: impl Fn() -> bool,
-    ) -> End {
-        let mut stopped = pin!(self.stopped.readable());
-        let mut is_stopped = false;
-        let end = loop {
-            let portion = timeout(self.patience(), self.read_portion(&mut stream, framing));
-            select! {
-                biased;
-                _ = &mut stopped, if !is_stopped => {
-                    if moves() && framing.kept().is_some_and(|kept| kept.len() <= MOST_KEPT) {
-                        return End::Moves;
-                    }
-                    is_stopped = true;
-                }
-                read = portion => match read {
-                    Ok(Ok(0)) => break End::Closed,
-                    Ok(Ok(_)) if self.is_overdue() => break End::Stopped,
-                    Ok(Ok(_)) => yield_now().await,
-                    Ok(Err(error)) => break End::Broken(error),
-                    Err(_) if is_stopped => break End::Stopped,
-                    Err(_) => break End::Silent,
-                },
-            }
-        };
-        match end {
-            End::Closed => {
-                framing.end(&mut self.turn.borrow_mut().receive);
-                self.fed.notify_one();
-            }
-            End::Silent => self.telemetry.count(names::TCP_IDLE_TIMEOUTS_TOTAL, "", 1),
-            End::Broken(_) | End::NoHandshake | End::Stopped | End::Moves => {}
-        }
-        if framing.is_amid() {
-            let tags = "packet_type:unknown,reason:incomplete";
-            self.telemetry.count(names::PACKET_ERROR_TOTAL, tags, 1);
-        }
-        end
-    }
-
-    /// Reads one portion and passes on what is complete; 0 if the peer has closed.
-    async fn read_portion(
-        &self,
-        stream: &mut (impl AsyncRead + Unpin),
-        framing: &mut Framing,
-    ) -> io::Result<usize> {
-        let read = poll_fn(|context| {
-            let Turn { receive, portion } = &mut *self.turn.borrow_mut();
-            let mut buffer = ReadBuf::new(portion);
-            ready!(Pin::new(&mut *stream).poll_read(context, &mut buffer))?;
-            let bytes = buffer.filled();
-            let taken = framing.take(bytes, receive);
-            receive.hand_over_due(Instant::now());
-            taken.map_err(|not| io::Error::new(io::ErrorKind::InvalidData, not))?;
-            Poll::Ready(Ok(bytes.len()))
-        });
-        let read = read.await;
-        self.fed.notify_one();
-        read
     }
 
     async fn hand_over_when_due(self: Rc<Self>) {
@@ -476,16 +283,6 @@ impl<R: Receive> Shared<R> {
                     self.turn.borrow_mut().receive.hand_over_due(Instant::now());
                 }
                 None => self.fed.notified().await,
-            }
-        }
-    }
-
-    /// How long a connection may be silent.
-    fn patience(&self) -> Duration {
-        match self.deadline() {
-            None => self.limits.idle_timeout,
-            Some(deadline) => {
-                SILENCE_AT_END.min(deadline.saturating_duration_since(Instant::now()))
             }
         }
     }

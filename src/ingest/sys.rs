@@ -3,10 +3,12 @@
 //! [`RecvSlab`] receives many datagrams with one call; [`wait_readable`] lets a thread
 //! sleep until one of several descriptors wakes it; [`send_message`] and [`receive_message`] pass
 //! a descriptor to another process; the rest reads or sets what a socket has.
-//! Everything here is safe to call; this is the only file that contains `unsafe`.
+//! Everything here is safe to call; nothing else contains `unsafe`.
 //!
 //! Sources: recvmmsg(2), ppoll(2), socket(7), unix(7), cmsg(3), sock_diag(7), `linux/sock_diag.h`.
 #![allow(unsafe_code)] // Calls into the kernel: each block says why it is sound.
+
+mod slab;
 
 use std::io::{self, IoSlice};
 use std::mem::{self, MaybeUninit};
@@ -16,116 +18,7 @@ use std::time::Duration;
 
 use socket2::{MaybeUninitSlice, MsgHdr, MsgHdrMut, Socket};
 
-/// What one slot of a [`RecvSlab`] holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Datagram<'a> {
-    /// A datagram as it was sent.
-    Whole(&'a [u8]),
-    /// One that is longer than a slot allows; what is missing cannot be known.
-    TooLong,
-}
-
-/// Room for a number of datagrams, filled by one call.
-///
-/// A slot takes one byte more than the longest datagram allowed, so that a longer one shows.
-/// The memory is asked for zeroed and touched only as far as datagrams reach, so generous
-/// slots cost address space, not memory. Not `Send`: make it in the thread that uses it.
-pub struct RecvSlab {
-    slots: Box<[u8]>,
-    longest: usize,
-    /// Bytes from one slot to the next.
-    stride: usize,
-    iovecs: Box<[libc::iovec]>,
-    headers: Box<[libc::mmsghdr]>,
-    /// How many slots the last call filled.
-    received: usize,
-}
-
-impl RecvSlab {
-    /// Room for `capacity` datagrams of at most `longest` bytes.
-    pub fn new(capacity: usize, longest: usize) -> RecvSlab {
-        let stride = stride_for(longest);
-        let iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: longest + 1 };
-        // SAFETY: mmsghdr is a C struct of integers and pointers, for which all zeros is a
-        // valid value; it cannot be written as a literal because some targets have padding.
-        let mut header: libc::mmsghdr = unsafe { mem::zeroed() };
-        header.msg_hdr.msg_iovlen = 1;
-        RecvSlab {
-            slots: vec![0; capacity * stride].into_boxed_slice(),
-            longest,
-            stride,
-            iovecs: vec![iovec; capacity].into_boxed_slice(),
-            headers: vec![header; capacity].into_boxed_slice(),
-            received: 0,
-        }
-    }
-
-    /// The most datagrams one call can take.
-    pub fn capacity(&self) -> usize {
-        self.headers.len()
-    }
-
-    /// Takes what a non-blocking socket has queued, up to the capacity. 0 if it has nothing.
-    ///
-    /// # Errors
-    /// What the kernel says, except that there is nothing or that a signal came.
-    pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
-        self.received = 0;
-        // Pointers are set anew for each call, so that this struct may be moved in between.
-        let slots = self.slots.chunks_exact_mut(self.stride);
-        for ((slot, iovec), header) in slots.zip(&mut self.iovecs).zip(&mut self.headers) {
-            iovec.iov_base = slot.as_mut_ptr().cast();
-            header.msg_hdr.msg_iov = iovec;
-        }
-        let capacity = libc::c_uint::try_from(self.headers.len()).unwrap_or(libc::c_uint::MAX);
-        // SAFETY: the first `capacity` headers are ours; each points to one iovec of ours, and
-        // that to a slot of `iov_len` bytes of ours, all borrowed exclusively by `self` until
-        // after the call. Name and control pointers are null with length 0.
-        let received = unsafe {
-            libc::recvmmsg(
-                socket.as_raw_fd(),
-                self.headers.as_mut_ptr(),
-                capacity,
-                0,
-                ptr::null_mut(),
-            )
-        };
-        if let Ok(received) = usize::try_from(received) {
-            self.received = received;
-            return Ok(received);
-        }
-        let error = io::Error::last_os_error();
-        match error.kind() {
-            io::ErrorKind::WouldBlock => Ok(0),
-            io::ErrorKind::Interrupted => self.receive(socket),
-            _ => Err(error),
-        }
-    }
-
-    /// The memory that datagrams are in.
-    pub fn bytes(&self) -> &[u8] {
-        &self.slots
-    }
-
-    /// What the last call received, in order.
-    pub fn datagrams(&self) -> impl Iterator<Item = Datagram<'_>> {
-        let slots = self.slots.chunks_exact(self.stride);
-        slots.zip(&self.headers[..self.received]).map(|(slot, header)| {
-            match header.msg_len as usize {
-                length if length <= self.longest => Datagram::Whole(&slot[..length]),
-                _ => Datagram::TooLong,
-            }
-        })
-    }
-}
-
-/// Bytes from one slot to the next: an odd number of cache lines. At a distance of a power of
-/// two, which the longest datagram is by default, all slots would meet in a few sets of the
-/// cache and push each other out before anyone has read them.
-fn stride_for(longest: usize) -> usize {
-    const LINE: usize = 64;
-    ((longest + 1).div_ceil(LINE) | 1) * LINE
-}
+pub use slab::{Datagram, RecvSlab};
 
 /// Sleeps until one of `fds` has something to read, or `timeout` is over (`None`: never), or
 /// a signal comes. The caller finds out which by trying.
@@ -329,31 +222,12 @@ mod tests {
 
     use super::*;
 
-    fn pair() -> (UdpSocket, UdpSocket) {
+    pub(in crate::ingest::sys) fn pair() -> (UdpSocket, UdpSocket) {
         let receiver = UdpSocket::bind("127.0.0.1:0").expect("loopback is there");
         receiver.set_nonblocking(true).expect("a fresh socket");
         let sender = UdpSocket::bind("127.0.0.1:0").expect("loopback is there");
         sender.connect(receiver.local_addr().expect("it is bound")).expect("loopback is there");
         (receiver, sender)
-    }
-
-    #[test]
-    fn a_slab_takes_many_datagrams_at_once_and_in_order() {
-        let (receiver, sender) = pair();
-        let mut slab = RecvSlab::new(3, 4);
-        assert_eq!(slab.receive(receiver.as_fd()).expect("an open socket"), 0);
-        for datagram in [&b"one"[..], b"four", b"", b"later"] {
-            sender.send(datagram).expect("room for it");
-        }
-        assert_eq!(slab.receive(receiver.as_fd()).expect("an open socket"), 3);
-        let got: Vec<_> = slab.datagrams().collect();
-        let want: [&[u8]; 3] = [b"one", b"four", b""];
-        assert_eq!(got, want.map(Datagram::Whole));
-
-        assert_eq!(slab.receive(receiver.as_fd()).expect("an open socket"), 1);
-        assert_eq!(slab.datagrams().collect::<Vec<_>>(), [Datagram::TooLong]);
-        assert_eq!(slab.receive(receiver.as_fd()).expect("an open socket"), 0);
-        assert_eq!(slab.datagrams().count(), 0);
     }
 
     #[test]

@@ -188,9 +188,17 @@ impl Intake {
 
     /// Counts one datagram, frame or line that was longer than allowed and is not looked at.
     pub fn too_long(&mut self) {
+        self.unseen(Reason::TooLong);
+    }
+
+    /// Counts one datagram of a host that may not send here and is not looked at.
+    pub fn not_allowed(&mut self) {
+        self.unseen(Reason::NotAllowed);
+    }
+
+    fn unseen(&mut self, reason: Reason) {
         self.tally.packets += 1;
-        let refusal = Refusal { packet: PacketType::Unknown, reason: Reason::TooLong, at: 0 };
-        self.refuse(refusal);
+        self.refuse(Refusal { packet: PacketType::Unknown, reason, at: 0 });
     }
 
     /// How long until the oldest open batch must be handed over; `None` if nothing is open.

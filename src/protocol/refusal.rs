@@ -66,11 +66,14 @@ pub enum Reason {
     TooLong,
     /// A timestamp on a kind that cannot keep it (`h`, `ms`, `d`, `s`).
     TimestampUnsupported,
+    /// From a host outside the listener's allow-list; said of whole datagrams, by who receives
+    /// them.
+    NotAllowed,
 }
 
 impl Reason {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Reason; 15] = [
+    pub const ALL: [Reason; 16] = [
         Reason::MissingValue,
         Reason::EmptyName,
         Reason::MissingType,
@@ -86,6 +89,7 @@ impl Reason {
         Reason::BadStatus,
         Reason::TooLong,
         Reason::TimestampUnsupported,
+        Reason::NotAllowed,
     ];
 
     /// Value of the `reason` tag of `veneur.packet.error_total`, and the `error` that
@@ -107,6 +111,7 @@ impl Reason {
             Reason::BadStatus => "bad_status",
             Reason::TooLong => "toolong",
             Reason::TimestampUnsupported => "timestamp_unsupported",
+            Reason::NotAllowed => "not_allowed",
         }
     }
 }

@@ -113,7 +113,7 @@ metrics! {
     TCP_DISCONNECTS = "tcp.disconnects", Counter, One;
     /// TLS handshakes that failed or took too long (`cause`).
     TCP_TLS_HANDSHAKE_FAILURES = "tcp.tls_handshake_failures", Counter, One;
-    /// Stream connections closed at once because there were too many.
+    /// Stream connections closed at once (`reason` limit: there are too many; not_allowed).
     TCP_REFUSED_TOTAL = "tcp.refused_total", Counter, One;
     /// Stream connections closed because they were silent for too long.
     TCP_IDLE_TIMEOUTS_TOTAL = "tcp.idle_timeouts_total", Counter, One;
@@ -280,9 +280,9 @@ metrics! {
 
     /// HTTP requests answered (`status`).
     HTTP_REQUESTS_TOTAL = "http.requests_total", Counter, One;
-    /// HTTP connections refused or cut (`reason` limit, slow, idle, drain).
+    /// HTTP connections refused or cut (`reason` limit, not_allowed, slow, idle, drain).
     HTTP_CONNECTIONS_CLOSED_TOTAL = "http.connections_closed_total", Counter, One;
-    /// gRPC connections refused or cut (`reason` limit, drain).
+    /// gRPC connections refused or cut (`reason` limit, not_allowed, drain).
     GRPC_CONNECTIONS_CLOSED_TOTAL = "grpc.connections_closed_total", Counter, One;
     /// Datagrams of own telemetry that did not get to `stats_address` (`reason`).
     STATS_DROPPED_TOTAL = "stats.dropped_total", Counter, One;

@@ -1,5 +1,6 @@
 //! Bytes into real sockets, and out at what a listener's thread owns.
 
+mod allow;
 #[path = "../support/authority.rs"]
 mod authority;
 mod emit;

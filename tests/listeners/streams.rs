@@ -97,7 +97,10 @@ fn connections_beyond_the_limit_are_closed_and_counted_and_others_go_on() {
         assert_eq!(daemon.hears(), Heard::took("d:1|c"));
     }
     let (_, counted) = daemon.drain_and_count();
-    assert_eq!(counted, ["tcp.connects{} 3", "tcp.disconnects{} 3", "tcp.refused_total{} 1"]);
+    assert_eq!(
+        counted,
+        ["tcp.connects{} 3", "tcp.disconnects{} 3", "tcp.refused_total{reason:limit} 1"]
+    );
 }
 
 #[test]

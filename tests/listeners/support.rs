@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use veneur::config::listen::{Listener, StatsdAddress};
+use veneur::config::machine::Machine;
 use veneur::config::settings::IntakeSettings;
 use veneur::ingest::{BindError, Inherited, Listeners, Receive, Running};
 use veneur::telemetry::Telemetry;
@@ -35,6 +36,13 @@ pub(crate) fn settings(listeners: &[StatsdAddress]) -> IntakeSettings {
     }
 }
 
+/// Limits that let everything through, for one listener as the configuration has it.
+pub(crate) fn listener(text: &str) -> IntakeSettings {
+    let listener =
+        Listener::<StatsdAddress>::parse(text, &Machine::this()).expect("a good address");
+    IntakeSettings { listeners: vec![listener], ..settings(&[]) }
+}
+
 pub(crate) fn udp(address: &str) -> StatsdAddress {
     StatsdAddress::Udp(address.parse().expect("an address in a test"))
 }
@@ -44,6 +52,7 @@ pub(crate) fn udp(address: &str) -> StatsdAddress {
 pub(crate) enum Heard {
     Took(Vec<u8>),
     TooLong,
+    NotAllowed,
     HandedOver,
     HandedOverAll,
 }
@@ -73,6 +82,10 @@ impl Receive for Recorder {
 
     fn too_long(&mut self) {
         let _ = self.tell.send(Heard::TooLong);
+    }
+
+    fn not_allowed(&mut self) {
+        let _ = self.tell.send(Heard::NotAllowed);
     }
 
     fn until_due(&self, now: Instant) -> Option<Duration> {

@@ -6,11 +6,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 
-use veneur::config::listen::{Listener, StatsdAddress, UnixAddress};
-use veneur::config::machine::Machine;
-use veneur::config::settings::IntakeSettings;
+use veneur::config::listen::{StatsdAddress, UnixAddress};
 
-use crate::support::{Daemon, Directory, Heard, PATIENCE, bind, settings, taken};
+use crate::support::{Daemon, Directory, Heard, PATIENCE, bind, listener, settings, taken};
 
 fn unixgram(path: &Path) -> StatsdAddress {
     StatsdAddress::Unixgram(UnixAddress::Path(path.to_owned()))
@@ -48,13 +46,6 @@ fn a_datagram_arrives_as_it_was_sent() {
     }
     sender.send(&[b'x'; 101]).expect("the daemon reads");
     assert_eq!(daemon.hears(), Heard::TooLong);
-}
-
-/// A listener as the configuration says it.
-fn listener(text: &str) -> IntakeSettings {
-    let listener =
-        Listener::<StatsdAddress>::parse(text, &Machine::this()).expect("a good address");
-    IntakeSettings { listeners: vec![listener], ..settings(&[]) }
 }
 
 #[test]

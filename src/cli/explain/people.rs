@@ -265,6 +265,7 @@ fn accepted(packet: PacketType, reason: Reason) -> &'static str {
         Reason::BadStatus => "the status of a service check is 0, 1, 2 or 3",
         Reason::TooLong => "a line is at most metric_max_length bytes long",
         Reason::TimestampUnsupported => "only counters and gauges can have a timestamp",
+        Reason::NotAllowed => "a host sends to a listener that allows its network",
     }
 }
 
