@@ -128,6 +128,7 @@ impl Forwarder {
     /// encoding cannot keep up, the entries are dropped and counted.
     pub fn offer(&self, forwards: Vec<(Arc<MetricKey>, Aggregate)>, at: UnixSeconds) {
         let entries = forwards.len() as u64;
+        self.books.offered(entries);
         let reason = match self.offers.try_send(Offer::Flush { forwards, at }) {
             Ok(()) => return,
             Err(TrySendError::Full(_)) => Reason::Busy,

@@ -23,6 +23,11 @@ impl Books {
         Books { telemetry }
     }
 
+    /// So many entries are to be forwarded.
+    pub(super) fn offered(&self, entries: u64) {
+        self.telemetry.count(names::FORWARD_ENTRIES_OFFERED_TOTAL, "", entries);
+    }
+
     /// A flush has so many entries to forward.
     pub(super) fn flush(&self, entries: usize) {
         self.telemetry.gauge(names::FORWARD_POST_METRICS_TOTAL, "", entries as f64);

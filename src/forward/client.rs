@@ -200,6 +200,7 @@ impl<T: Transport> Client<T> {
             Offer::Flush { forwards, at } => self.encode(forwards, at),
             Offer::Bodies { encoded, took, reply } => {
                 let answer = if self.outbox.has_room_for(encoded.memory_bytes()) {
+                    self.books.offered(encoded.entries());
                     self.push(encoded, took);
                     Ok(())
                 } else {
@@ -292,7 +293,11 @@ impl<T: Transport> Client<T> {
                 self.is_gathering &= of != Of::Flush;
                 match encoded {
                     None => self.books.left_out(Reason::Encode, entries),
-                    Some(encoded) => self.push(encoded, took),
+                    Some(encoded) => {
+                        // An entry of which a part is left out counts as two.
+                        self.books.offered(encoded.entries().saturating_sub(entries));
+                        self.push(encoded, took);
+                    }
                 }
             }
             Ok(Done::Posted { member, batch, answer, started }) => {

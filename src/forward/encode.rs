@@ -121,6 +121,12 @@ impl Encoder {
 }
 
 impl Encoded {
+    /// What is in bodies, and what is in none.
+    pub fn entries(&self) -> u64 {
+        let left_out: u64 = self.left_out.iter().map(|(_, entries)| entries).sum();
+        self.bodies.iter().map(|(_, packed, _)| packed.entries()).sum::<u64>() + left_out
+    }
+
     /// What its bodies take in memory.
     pub fn memory_bytes(&self) -> usize {
         self.bodies.iter().map(|(_, packed, _)| packed.memory_bytes()).sum()

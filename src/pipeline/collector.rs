@@ -68,6 +68,17 @@ pub struct Taken {
     pub dropped: u64,
 }
 
+/// What became of a service check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checked {
+    /// It is the only one about that.
+    New,
+    /// It took the place of an earlier one.
+    Replaces,
+    /// The interval is full.
+    NoRoom,
+}
+
 impl Collector {
     /// An empty collector; `now` stamps what brings no time of its own.
     pub fn new(extend_tags: ExtendTags, now: fn() -> SystemTime) -> Collector {
@@ -91,9 +102,8 @@ impl Collector {
         room
     }
 
-    /// Keeps a service check, in place of an earlier one about the same; `false` if the
-    /// interval is full.
-    pub fn check(&self, mut check: ServiceCheck) -> bool {
+    /// Keeps a service check, in place of an earlier one about the same.
+    pub fn check(&self, mut check: ServiceCheck) -> Checked {
         check.timestamp.get_or_insert_with(|| (self.now)().into());
         let key = (check.name.clone(), check.hostname.clone(), check.tags.clone());
         let inside = &mut *self.lock();
@@ -102,16 +112,19 @@ impl Collector {
         let known = inside.check_places.get(&key).copied();
         let is_few = known.is_some() || inside.collected.checks.len() < MAX_EVENTS;
         if !is_few || !inside.admits(bytes) {
-            return false;
+            return Checked::NoRoom;
         }
         match known {
-            Some(place) => inside.collected.checks[place] = check,
+            Some(place) => {
+                inside.collected.checks[place] = check;
+                Checked::Replaces
+            }
             None => {
                 inside.check_places.insert(key, inside.collected.checks.len());
                 inside.collected.checks.push(check);
+                Checked::New
             }
         }
-        true
     }
 
     /// Keeps the values of a timestamped counter or gauge; `None` for other kinds.
@@ -178,9 +191,8 @@ mod tests {
             Message::Event(event) => {
                 collector.event(*event).then_some(Taken { kept: 1, dropped: 0 })
             }
-            Message::ServiceCheck(check) => {
-                collector.check(*check).then_some(Taken { kept: 1, dropped: 0 })
-            }
+            Message::ServiceCheck(check) => (collector.check(*check) != Checked::NoRoom)
+                .then_some(Taken { kept: 1, dropped: 0 }),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::collector::Checked;
 use super::{Collector, Router};
 use crate::protocol::dogstatsd::{self, Line, Message, Piece, Sample};
 use crate::protocol::{PacketType, Reason, Refusal};
@@ -50,8 +51,14 @@ pub struct IntakeCounts {
     pub unknown_sections: Count,
     /// NaN and infinite elements of packed values; left out.
     pub skipped_values: Count,
-    /// Events, checks and timestamped values there was no room for.
-    pub collector_full: Count,
+    /// Events there was no room for.
+    pub events_full: Count,
+    /// Service checks there was no room for.
+    pub checks_full: Count,
+    /// Service checks that a later one about the same took the place of.
+    pub checks_replaced: Count,
+    /// Timestamped values there was no room for.
+    pub timestamped_full: Count,
     /// Samples lost because their worker is gone.
     pub worker_gone: Count,
     /// Nanoseconds spent waiting for a worker.
@@ -142,12 +149,15 @@ impl Intake {
             Ok(Message::Event(event)) => {
                 self.counts.events.add(1);
                 let kept = self.collector.event(*event);
-                self.counts.collector_full.add(u64::from(!kept));
+                self.counts.events_full.add(u64::from(!kept));
             }
             Ok(Message::ServiceCheck(check)) => {
                 self.counts.checks.add(1);
-                let kept = self.collector.check(*check);
-                self.counts.collector_full.add(u64::from(!kept));
+                match self.collector.check(*check) {
+                    Checked::New => {}
+                    Checked::Replaces => self.counts.checks_replaced.add(1),
+                    Checked::NoRoom => self.counts.checks_full.add(1),
+                }
             }
             Err(refusal) => self.refuse(refusal),
         }
@@ -177,7 +187,7 @@ impl Intake {
         self.tally.unknown_sections += u64::from(line.unknown_sections);
         self.tally.skipped_values += u64::from(line.skipped_values);
         self.counts.timestamped.add(taken.kept);
-        self.counts.collector_full.add(taken.dropped);
+        self.counts.timestamped_full.add(taken.dropped);
     }
 
     #[cold]

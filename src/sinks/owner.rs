@@ -51,6 +51,7 @@ impl SinkTask {
     /// is still busy skips this one, and its points are counted as dropped.
     pub fn offer(&self, batch: Arc<FlushBatch>) {
         let deadline = Instant::now() + self.interval.length();
+        self.books.offered(&batch);
         let (offer, reason) = match self.queue.try_send(Offer { batch, deadline }) {
             Ok(()) => return,
             Err(TrySendError::Full(offer)) => (offer, Reason::QueueFull),
@@ -108,6 +109,15 @@ impl Books {
         Books { sink: sink.into(), tag: format!("sink:{sink}").into(), telemetry }
     }
 
+    /// Counts what the sink is to deliver.
+    fn offered(&self, batch: &FlushBatch) {
+        let FlushBatch { points, events, checks, .. } = batch;
+        let all = [(points.len(), &POINTS), (events.len(), &EVENTS), (checks.len(), &CHECKS)];
+        for (n, names) in all {
+            self.telemetry.count(names.offered, &self.tag, n as u64);
+        }
+    }
+
     /// Counts a flush the sink never sees.
     fn miss(&self) {
         self.telemetry.count(names::SINK_BATCHES_DROPPED_TOTAL, &self.tag, 1);
@@ -149,24 +159,28 @@ impl Books {
 
 /// The names under which a [`Tally`](super::Tally) is counted.
 struct Names {
+    offered: &'static str,
     flushed: &'static str,
     skipped: &'static str,
     dropped: &'static str,
 }
 
 const POINTS: Names = Names {
+    offered: names::SINK_METRICS_OFFERED_TOTAL,
     flushed: names::SINK_METRICS_FLUSHED_TOTAL,
     skipped: names::SINK_METRICS_SKIPPED_TOTAL,
     dropped: names::SINK_METRICS_DROPPED_TOTAL,
 };
 
 const EVENTS: Names = Names {
+    offered: names::SINK_EVENTS_OFFERED_TOTAL,
     flushed: names::SINK_EVENTS_FLUSHED_TOTAL,
     skipped: names::SINK_EVENTS_SKIPPED_TOTAL,
     dropped: names::SINK_EVENTS_DROPPED_TOTAL,
 };
 
 const CHECKS: Names = Names {
+    offered: names::SINK_CHECKS_OFFERED_TOTAL,
     flushed: names::SINK_CHECKS_FLUSHED_TOTAL,
     skipped: names::SINK_CHECKS_SKIPPED_TOTAL,
     dropped: names::SINK_CHECKS_DROPPED_TOTAL,
@@ -270,15 +284,15 @@ mod tests {
             [
                 count("sink.batches_dropped_total#sink:test", 1),
                 count("sink.events_dropped_total#sink:test,reason:queue_full", 300),
+                count("sink.events_offered_total#sink:test", 321),
             ]
         );
         rig.go.notify_one();
         rig.begun.notified().await;
         rig.go.notify_one();
         rig.task.finish().await;
-        assert_eq!(
-            counted(&rig.telemetry).last(),
-            Some(&count("sink.events_flushed_total#sink:test", 21)),
+        assert!(
+            counted(&rig.telemetry).contains(&count("sink.events_flushed_total#sink:test", 21)),
             "what was queued is delivered before the task ends"
         );
     }
@@ -293,7 +307,10 @@ mod tests {
         assert_eq!(started.elapsed(), Duration::from_secs(11), "the interval and the grace");
         assert_eq!(
             counted(&rig.telemetry),
-            [count("sink.events_dropped_total#sink:test,reason:timeout", 5)]
+            [
+                count("sink.events_dropped_total#sink:test,reason:timeout", 5),
+                count("sink.events_offered_total#sink:test", 5),
+            ]
         );
     }
 
@@ -312,6 +329,7 @@ mod tests {
             [
                 count("sink.batches_dropped_total#sink:test", 1),
                 count("sink.events_dropped_total#sink:test,reason:stopped", 321),
+                count("sink.events_offered_total#sink:test", 321),
             ]
         );
     }

@@ -88,6 +88,8 @@ fn take_in(path: &Path, scan: Scan, store: &Store<Directory>, shared: &Shared) {
         info!(%path, records = found.len(), items, torn, "the spool holds what is undelivered");
     }
     shared.count_corrupt(corrupt.len() as u64);
+    let items = found.iter().chain(&lost).map(|found| found.items).sum();
+    shared.telemetry.count(names::SPOOL_FOUND_TOTAL, &shared.tag, items);
     let mut state = shared.lock();
     state.queue.open_disk(found, lost);
     state.disk_bytes = store.bytes();

@@ -95,6 +95,8 @@ metrics! {
     LISTEN_BYTES_TOTAL = "listen.bytes_total", Counter, Bytes;
     /// Lines in them (`protocol`).
     LISTEN_LINES_TOTAL = "listen.lines_total", Counter, One;
+    /// Metric lines taken: lines are these, events, service checks, or refused (`protocol`).
+    LISTEN_METRICS_TOTAL = "listen.metrics_total", Counter, One;
     /// Samples in the lines, a packed line having several (`protocol`).
     LISTEN_SAMPLES_TOTAL = "listen.samples_total", Counter, One;
     /// Values that brought a time of their own and skip aggregation (`protocol`).
@@ -127,8 +129,11 @@ metrics! {
     ROUTER_BLOCKED_NS_TOTAL = "router.blocked_ns_total", Counter, Nanoseconds;
     /// Samples lost on the way to a worker (`reason`).
     ROUTER_DROPPED_TOTAL = "router.dropped_total", Counter, One;
-    /// Events, service checks and timestamped values there was no room for (`reason`).
+    /// Events, service checks and timestamped values there was no room for (`type` event, check,
+    /// timestamped; `reason`).
     COLLECTOR_DROPPED_TOTAL = "collector.dropped_total", Counter, One;
+    /// Service checks that a later one about the same took the place of.
+    COLLECTOR_REPLACED_TOTAL = "collector.replaced_total", Counter, One;
     /// Time from handing a batch over to a worker to its being applied.
     WORKER_QUEUE_DURATION_NS = "worker.queue_duration_ns", Duration, Nanoseconds;
     /// Samples workers applied.
@@ -196,6 +201,12 @@ metrics! {
 
     // Sinks.
 
+    /// Points it was to deliver: taken, skipped or dropped in the end, or kept (`sink`).
+    SINK_METRICS_OFFERED_TOTAL = "sink.metrics_offered_total", Counter, One;
+    /// Events it was to deliver (`sink`).
+    SINK_EVENTS_OFFERED_TOTAL = "sink.events_offered_total", Counter, One;
+    /// Service checks it was to deliver (`sink`).
+    SINK_CHECKS_OFFERED_TOTAL = "sink.checks_offered_total", Counter, One;
     /// Time one sink took for a flush (`sink`).
     SINK_METRIC_FLUSH_TOTAL_DURATION_NS =
         "sink.metric_flush_total_duration_ns", Duration, Nanoseconds;
@@ -232,6 +243,8 @@ metrics! {
     FORWARD_ERROR_TOTAL = "forward.error_total", Counter, One;
     /// Entries of the last forward.
     FORWARD_POST_METRICS_TOTAL = "forward.post_metrics_total", Gauge, One;
+    /// Entries that were to be forwarded: taken or dropped in the end, or waiting.
+    FORWARD_ENTRIES_OFFERED_TOTAL = "forward.entries_offered_total", Counter, One;
     /// Entries upstream took (`upstream`).
     FORWARD_ENTRIES_DELIVERED_TOTAL = "forward.entries_delivered_total", Counter, One;
     /// Entries lost (`reason`, `upstream` if they had one).
@@ -263,6 +276,8 @@ metrics! {
     SPOOL_RECORDS = "spool.records", Gauge, One;
     /// Points, events, checks or forwarded entries in them (`spool`).
     SPOOL_ITEMS = "spool.items", Gauge, One;
+    /// Points, events, checks or forwarded entries that were on disk at the start (`spool`).
+    SPOOL_FOUND_TOTAL = "spool.found_total", Counter, One;
     /// Bytes of them that are in memory (`spool`).
     SPOOL_MEMORY_BYTES = "spool.memory_bytes", Gauge, Bytes;
     /// Size of the segments on disk (`spool`).

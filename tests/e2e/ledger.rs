@@ -1,9 +1,12 @@
 //! What is counted adds up: nothing disappears without a number.
 
 use std::net::UdpSocket;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use crate::books::Page;
 use crate::fake_intake::FakeIntake;
-use crate::support::{Daemon, http};
+use crate::support::{DEADLINE, Daemon, http};
 
 const QUIET: &str = "
 interval: 5m
@@ -18,6 +21,21 @@ pub(crate) fn total(daemon: &Daemon, family: &str, label: &str) -> u64 {
     assert_eq!(status, 200);
     let series = page.lines().filter(|line| line.starts_with(family) && line.contains(label));
     series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64
+}
+
+/// Waits until nothing is kept and everything adds up.
+pub(crate) fn settle(http: &str) {
+    let start = Instant::now();
+    loop {
+        let page = Page::read(http).expect("the server is there");
+        let (kept, wrong) = (page.sum("veneur_spool_items", ""), page.imbalances());
+        if kept == 0 && wrong.is_empty() {
+            return;
+        }
+        let wrong: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+        assert!(start.elapsed() < DEADLINE, "{kept} are kept, and {wrong:#?}");
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Waits until as many datagrams were taken or refused.
@@ -59,6 +77,8 @@ fn every_line_is_taken_or_refused_for_a_reason() {
     ] {
         assert_eq!(total(&daemon, family, label), want, "{family} {label}");
     }
+    let page = Page::read(&daemon.http).expect("the server is there");
+    assert!(page.imbalances().iter().all(|wrong| wrong.of != "lines"), "{:?}", page.imbalances());
 }
 
 #[test]
@@ -124,6 +144,7 @@ async fn counters_add_up_over_many_flushes() {
     intake.wait_for(|requests| requests.first().map(|_| ())).await;
     send_half(&daemon);
     let stopping = tokio::task::spawn_blocking(move || {
+        settle(&daemon.http);
         // Read before the end: the page goes with the process.
         let dropped = total(&daemon, "veneur_listen_kernel_drops_total", "");
         daemon.stop();

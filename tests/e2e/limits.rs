@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use serde_json::{Value, json};
 
 use crate::fleet::{Node, stop, value_of};
-use crate::ledger::total;
+use crate::ledger::{settle, total};
 use crate::support::{Daemon, wait_until};
 
 const CONTEXTS: u64 = 1_000;
@@ -128,6 +128,7 @@ async fn who_folds_is_on_the_metrics_page_and_room_comes_back() {
             });
             total(&node.daemon, family, "") == before
         });
+        settle(&node.daemon.http);
         node
     });
     stop(vec![checking.await.expect("it does not panic")]).await;

@@ -2,10 +2,14 @@
 
 #[path = "../support/authority.rs"]
 mod authority;
+mod bad_network;
+#[path = "../support/books.rs"]
+mod books;
 mod clients;
 mod discovery;
 #[path = "../support/fake_intake.rs"]
 mod fake_intake;
+mod faults;
 mod fleet;
 mod flush_conformance;
 mod import;
@@ -14,6 +18,7 @@ mod ledger;
 mod legacy_set;
 mod lifecycle;
 mod limits;
+mod node;
 mod outage;
 mod proxy;
 mod relay;

@@ -1,169 +1,18 @@
 //! Outages longer than an interval: nothing is lost, nothing counts twice, and every point keeps
 //! its time, even when the process is killed meanwhile.
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::fake_intake::{FakeIntake, Fault};
 use crate::ledger::total;
+use crate::node::{Node, Scratch, now, spool, sum_of, taken};
 use crate::proxy::{PROTOBUF, counter, import};
 use crate::relay::{Behaviour, Relay};
-use crate::support::{Daemon, free_port, http, scratch_directory, wait_until};
-
-/// A directory for spools, removed in the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Scratch {
-        Scratch(scratch_directory())
-    }
-
-    fn segments(&self, of: &str) -> Vec<PathBuf> {
-        self.files(of, "segment")
-    }
-
-    fn files(&self, of: &str, ending: &str) -> Vec<PathBuf> {
-        let files = fs::read_dir(self.0.join(of)).expect("the spool's directory is there");
-        let paths = files.map(|file| file.expect("it can be read").path());
-        paths.filter(|path| path.extension().is_some_and(|it| it == ending)).collect()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What is left is in the temporary directory.
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// A node that flushes every second; its own telemetry goes to a socket of this test's.
-struct Node {
-    daemon: Daemon,
-    _statsd: UdpSocket,
-}
-
-impl Node {
-    async fn start(intake: &FakeIntake, more: Value) -> Node {
-        let statsd = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
-        let mut config = json!({
-            "interval": "1s",
-            // A flush that is late on a busy machine has no second in common with the next.
-            "synchronize_with_interval": true,
-            "api_hostname": intake.url(),
-            "key": "0123456789abcdef",
-            "udp_address": "127.0.0.1:0",
-            "http_address": "127.0.0.1:0",
-            "stats_address": statsd.local_addr().expect("it is bound").to_string(),
-        });
-        let fields = config.as_object_mut().expect("an object");
-        fields.extend(more.as_object().expect("an object").clone());
-        let daemon = tokio::task::spawn_blocking(move || Daemon::start(&config.to_string()));
-        Node { daemon: daemon.await.expect("it starts"), _statsd: statsd }
-    }
-
-    /// The sum of a family's series on `/metrics` whose labels contain `label`.
-    fn total(&self, family: &str, label: &str) -> u64 {
-        let page = http(&self.daemon.http, "GET", "/metrics").1;
-        let series = page.lines().filter(|line| line.starts_with(family) && line.contains(label));
-        let values = series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-        values.sum::<f64>() as u64
-    }
-
-    /// Whether all that was received until then has been flushed.
-    fn has_flushed(&self, until: i64) -> bool {
-        // The flush of the next second may miss what came a moment before it.
-        self.total("veneur_flush_flush_timestamp_seconds", "") as i64 >= until + 2
-    }
-
-    /// Sends a counter again and again until that holds; returns how often.
-    async fn send_until(
-        self,
-        line: &'static str,
-        mut holds: impl FnMut(&Node) -> bool + Send + 'static,
-    ) -> (Node, u64) {
-        let sending = tokio::task::spawn_blocking(move || {
-            let mut sent = 0;
-            wait_until("what is sent for", || {
-                self.daemon.send([line.as_bytes()]);
-                sent += 1;
-                holds(&self)
-            });
-            // So that all of it is in a flush when it is killed or stopped.
-            wait_until("all is received", || {
-                self.total("veneur_listen_received_per_protocol_total", "udp") >= sent
-            });
-            (self, sent)
-        });
-        sending.await.expect("it does not panic")
-    }
-
-    async fn wait(
-        self,
-        what: &'static str,
-        mut holds: impl FnMut(&Node) -> bool + Send + 'static,
-    ) -> Node {
-        let waiting = tokio::task::spawn_blocking(move || {
-            wait_until(what, || holds(&self));
-            self
-        });
-        waiting.await.expect("it does not panic")
-    }
-
-    async fn kill(mut self) {
-        let killing = tokio::task::spawn_blocking(move || {
-            self.daemon.signal("KILL");
-            self.daemon.wait()
-        });
-        killing.await.expect("it ends");
-    }
-
-    /// Stops it in good order; what it logged.
-    async fn stop(mut self) -> String {
-        let stopping = tokio::task::spawn_blocking(move || {
-            self.daemon.stop();
-            self.daemon.rest_of_log()
-        });
-        stopping.await.expect("it stops")
-    }
-}
-
-/// What the points of a counter that were taken add up to, after making sure that no point came
-/// twice; and the times they are of.
-fn taken(intake: &FakeIntake, name: &str) -> (u64, BTreeSet<i64>) {
-    let mut times = BTreeSet::new();
-    let mut total = 0.0;
-    for series in intake.series().iter().filter(|series| series["metric"] == name) {
-        let at = series["points"][0][0].as_i64().expect("a time");
-        let rate = series["points"][0][1].as_f64().expect("a number");
-        assert!(times.insert(at), "{name} at {at} came twice");
-        total += rate * series["interval"].as_f64().expect("a whole interval");
-    }
-    (total.round() as u64, times)
-}
-
-/// What the points of a counter that were taken add up to.
-fn sum_of(intake: &FakeIntake, name: &str) -> u64 {
-    let series = intake.series().into_iter().filter(|series| series["metric"] == name);
-    let values = series.map(|series| {
-        let rate = series["points"][0][1].as_f64().expect("a number");
-        rate * series["interval"].as_f64().expect("a whole interval")
-    });
-    values.sum::<f64>().round() as u64
-}
-
-fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_secs() as i64
-}
-
-fn spool(scratch: &Scratch) -> Value {
-    json!({"directory": scratch.0})
-}
+use crate::support::{Daemon, free_port, wait_until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_of_several_intervals_loses_and_doubles_no_point() {
@@ -183,7 +32,7 @@ async fn an_outage_of_several_intervals_loses_and_doubles_no_point() {
         let back = now();
         let delivered = |node: &Node| node.total("veneur_spool_records", "datadog") == 0;
         let (node, sent_after) = node.send_until("hits:1|c", delivered).await;
-        node.stop().await;
+        node.settle().await.stop().await;
         let (total, times) = taken(&intake, "hits");
         assert_eq!(total, sent_meanwhile + sent_after);
         let of_outage = times.range(began..back).count();
@@ -235,7 +84,7 @@ async fn what_is_on_disk_survives_a_kill_and_arrives_once() {
                 && node.total("veneur_spool_records", "datadog") == 0
         })
         .await;
-    node.stop().await;
+    node.settle().await.stop().await;
     let (_, times) = taken(&intake, "hits");
     // An interval without anything received has no point of the counter.
     assert!(times.len() as u64 >= points && points >= 3, "{points} points, {times:?}");
@@ -266,7 +115,7 @@ async fn a_damaged_segment_is_kept_aside_and_the_others_are_delivered() {
     let node = node
         .wait("the others are delivered", |node| node.total("veneur_spool_records", "datadog") == 0)
         .await;
-    let log = node.stop().await;
+    let log = node.settle().await.stop().await;
     assert!(log.contains("a damaged segment of the spool is kept aside"), "{log}");
     assert_eq!(scratch.files("datadog", "corrupt").len(), 1);
     assert!(taken(&intake, "hits").1.len() >= 3);
@@ -288,7 +137,7 @@ async fn an_orderly_stop_in_an_outage_leaves_everything_on_disk() {
         node.total("veneur_sink_metrics_flushed_total", "datadog") > 0
             && node.total("veneur_spool_records", "datadog") == 0
     };
-    node.wait("it is delivered", delivered).await.stop().await;
+    node.wait("it is delivered", delivered).await.settle().await.stop().await;
     assert_eq!(taken(&intake, "hits").0, sent);
 }
 
@@ -325,7 +174,7 @@ async fn a_local_node_that_is_killed_while_the_global_one_is_down_loses_no_batch
                 && node.total("veneur_spool_records", "forward") == 0
         })
         .await;
-    node.stop().await;
+    node.settle().await.stop().await;
     global.stop().await;
     assert_eq!(sum_of(&global_intake, "work"), sent);
 }
@@ -364,7 +213,7 @@ async fn a_batch_whose_answer_was_lost_before_a_kill_is_not_merged_again_after_i
                 && node.total("veneur_spool_records", "forward") == 0
         })
         .await;
-    node.stop().await;
+    node.settle().await.stop().await;
     let repeated = global.total("veneur_import_repeated_total", "");
     assert!(repeated >= 2, "{repeated} batches were known");
     global.stop().await;
@@ -447,7 +296,7 @@ async fn what_waits_on_disk_for_a_dead_node_moves_to_the_others() {
                 && node.total("veneur_forward_ring_members", "") == 1
         })
         .await;
-    node.stop().await;
+    node.settle().await.stop().await;
     global.stop().await;
     for name in ["w.a", "w.b", "w.c", "w.d", "w.e", "w.f", "w.g", "w.h", "w.i"] {
         assert_eq!(sum_of(&global_intake, name), sent, "{name}");

@@ -20,6 +20,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use veneur::ingest::sys;
 
 use crate::fake_intake::{FakeIntake, Fault};
+use crate::ledger::settle;
 use crate::support::{DEADLINE, Daemon, free_port, http, scratch_directory, wait_until};
 
 /// Where a daemon and its successors are to be found.
@@ -198,6 +199,7 @@ async fn takeovers_lose_nothing_and_double_nothing() {
         }
         assert_eq!((inode("dsd.sock"), inode("takeover.sock")), inodes);
         let sent = load.stop();
+        settle(&daemon.http);
         daemon.stop();
         assert!(!place.file("dsd.sock").exists() && !place.file("takeover.sock").exists());
         sent
@@ -228,7 +230,11 @@ async fn what_waits_on_disk_passes_to_the_successor() {
     intake.wait_for(|requests| requests.iter().find(|it| it.is_taken()).map(|_| ())).await;
     let sent = load.stop();
     intake.wait_for(|_| (arrived(&intake) == sent).then_some(())).await;
-    blocking(move || daemon.stop()).await;
+    let stopping = blocking(move || {
+        settle(&daemon.http);
+        daemon.stop();
+    });
+    stopping.await;
     assert_eq!(arrived(&intake), sent);
 }
 
