@@ -1,6 +1,7 @@
 //! What is counted adds up: nothing disappears without a number.
 
-use std::net::UdpSocket;
+use std::io::Write;
+use std::net::{TcpStream, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -97,6 +98,19 @@ fn what_clients_report_to_have_dropped_is_summed_up() {
     crate::support::wait_until("they are flushed", || {
         total(&daemon, family, "metric=\"packets_dropped\"") == 7
             && total(&daemon, family, "") == 7 + 4096
+    });
+}
+
+#[test]
+fn a_last_line_without_a_newline_is_counted_at_once() {
+    let daemon =
+        Daemon::start("interval: 5m\ntcp_address: 127.0.0.1:0\nhttp_address: 127.0.0.1:0\n");
+    let address = daemon.statsd.iter().find_map(|address| address.strip_prefix("tcp://"));
+    let mut client = TcpStream::connect(address.expect("it listens")).expect("it accepts");
+    client.write_all(b"last:1|c").expect("it takes it");
+    drop(client);
+    crate::support::wait_until("it is counted", || {
+        total(&daemon, "veneur_listen_samples_total", "tcp") == 1
     });
 }
 

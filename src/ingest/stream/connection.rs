@@ -153,7 +153,10 @@ impl<R: Receive> Shared<R> {
         };
         match end {
             End::Closed => {
-                framing.end(&mut self.turn.borrow_mut().receive);
+                let receive = &mut self.turn.borrow_mut().receive;
+                framing.end(receive);
+                // Nobody else may come for long, and it is to be counted.
+                receive.hand_over_due(Instant::now());
                 self.fed.notify_one();
             }
             End::Silent => self.telemetry.count(names::TCP_IDLE_TIMEOUTS_TOTAL, "", 1),
