@@ -24,6 +24,7 @@ mod reload;
 pub mod secret;
 pub mod settings;
 mod show;
+mod sinks;
 mod tree;
 mod unknown;
 pub mod upstream;

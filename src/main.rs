@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use veneur::cli::emit::{self, EmitError};
 use veneur::cli::explain::{self, ExplainError};
 use veneur::cli::{self, Command, RunArguments};
+use veneur::config::settings::SinkSettings;
 use veneur::config::{self, Loaded, Problems, Program};
 use veneur::server::{Server, panics};
 use veneur::telemetry::sentry::{self, Reporter};
@@ -57,7 +58,7 @@ fn check_or_run(arguments: &RunArguments) -> ExitCode {
     }
     if arguments.validate {
         loaded.warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
-        return ExitCode::SUCCESS;
+        return print(&loaded.settings.sinks.iter().map(sink).collect::<String>());
     }
     if arguments.takeover && loaded.settings.takeover_socket.is_none() {
         return fail("--takeover needs takeover_socket in the configuration", EXIT_USAGE);
@@ -83,6 +84,12 @@ fn run(loaded: Loaded, arguments: RunArguments) -> Result<(), Box<dyn Error>> {
     }
     logs.flush(logging::AT_THE_END);
     Ok(ended?)
+}
+
+/// A sink that would run, on a line.
+fn sink(sink: &SinkSettings) -> String {
+    let SinkSettings { name, kind, .. } = sink;
+    format!("sink {name}: {}, {}\n", kind.as_str(), kind.place())
 }
 
 /// Writes to standard output; a reader that has gone away is no failure.

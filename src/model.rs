@@ -3,6 +3,7 @@
 //! Plain values without I/O, clocks or locks, built on the standard library alone.
 
 pub mod event;
+pub mod glob;
 pub mod key;
 pub mod phase;
 pub mod point;
@@ -15,6 +16,7 @@ pub mod text;
 pub mod time;
 
 pub use event::{AlertType, Event, Origin, Priority, ServiceCheck, ServiceStatus};
+pub use glob::{Glob, Pattern};
 pub use key::{MetricKey, MetricKind};
 pub use phase::Phase;
 pub use point::{FlushBatch, Point, PointKind, Suffix, Suffixes};

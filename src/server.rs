@@ -54,8 +54,13 @@ pub enum StartError {
     #[error(transparent)]
     Takeover(#[from] TakeoverError),
     /// A sink.
-    #[error("cannot set up the Datadog sink: {0}")]
-    Sink(#[from] SetupError),
+    #[error("cannot set up the sink {name}: {source}")]
+    Sink {
+        /// What it is called.
+        name: String,
+        /// Why.
+        source: SetupError,
+    },
     /// Forwarding.
     #[error("cannot set up forwarding: {0}")]
     Forward(#[from] forward::SetupError),

@@ -18,11 +18,13 @@ pub mod backlog;
 pub mod console;
 pub mod datadog;
 pub mod delivered;
+pub mod filter;
 pub mod json;
 pub mod owner;
 pub mod post;
 
 pub use delivered::{Delivered, Reason, Tally};
+pub use filter::Filter;
 pub use owner::SinkTask;
 
 /// Somewhere finished points go. Each sink is owned by one task, so it needs no locks.
@@ -50,8 +52,10 @@ pub struct Node {
 }
 
 impl Node {
-    /// As configured.
-    pub fn of(settings: &Settings) -> Node {
-        Node { host: settings.hostname.clone(), tags: settings.tags.clone() }
+    /// As configured, for a sink with this filter.
+    pub fn of(settings: &Settings, filter: &Filter) -> Node {
+        let mut tags = settings.tags.clone();
+        filter.strip(&mut tags);
+        Node { host: settings.hostname.clone(), tags }
     }
 }

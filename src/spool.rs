@@ -122,7 +122,7 @@ impl Spool {
     /// When the directory cannot be written, or the system gives no thread. One that another
     /// process uses, or whose turn has not come, is no error: it is waited for.
     pub fn start(
-        name: &'static str,
+        name: &str,
         settings: &SpoolSettings,
         turn: &Turn,
         telemetry: Telemetry,

@@ -1,18 +1,38 @@
-//! `ignore_tags`: a list of rules about tags, each a mapping.
+//! `ignore_tags` and `strip_tags`: a list of rules about tags, each a mapping, or in the latter a
+//! word.
 
 use super::problem::Source;
 use super::reading::{Given, Reading};
 use super::tree::{Node, Value};
-use crate::model::TagMatcher;
+use crate::model::{Glob, TagMatcher};
 
 const ACCEPTED: &str =
     "a list such as [{kind: prefix, value: \"host:\"}]; kinds are any, exact, prefix and substring";
 
+const ACCEPTED_WITH_WORDS: &str = "a list such as [pod, \"env:dev*\"]";
+
 /// The rules that can be read, the others reported; `None` if it is no list: that is reported,
 /// too.
 pub(super) fn read(read: &mut Reading<'_>) -> Option<Vec<Given<TagMatcher>>> {
+    read_items(read, matcher, ACCEPTED)
+}
+
+/// As [`read`], where an item may also be a word: a glob for a tag or its key.
+pub(super) fn read_with_words(read: &mut Reading<'_>) -> Option<Vec<Given<TagMatcher>>> {
+    let word_or_matcher = |item: &Node| match &item.value {
+        Value::Text(text) => Ok(TagMatcher::Glob(Glob::new(text))),
+        Value::Null | Value::List(_) | Value::Map(_) => matcher(item),
+    };
+    read_items(read, word_or_matcher, ACCEPTED_WITH_WORDS)
+}
+
+fn read_items(
+    read: &mut Reading<'_>,
+    matcher: impl Fn(&Node) -> Result<TagMatcher, &'static str>,
+    accepted: &str,
+) -> Option<Vec<Given<TagMatcher>>> {
     let Value::List(items) = &read.node.value else {
-        read.report.refuse(&read.source(), "not a list", ACCEPTED);
+        read.report.refuse(&read.source(), "not a list", accepted);
         return None;
     };
     let mut matchers = Vec::new();
@@ -21,7 +41,7 @@ pub(super) fn read(read: &mut Reading<'_>) -> Option<Vec<Given<TagMatcher>>> {
         let source = Source { place, key: read.key, shown: None };
         match matcher(item) {
             Ok(value) => matchers.push(Given { value, source }),
-            Err(what) => read.report.refuse(&source, what, ACCEPTED),
+            Err(what) => read.report.refuse(&source, what, accepted),
         }
     }
     Some(matchers)

@@ -21,6 +21,14 @@ pub enum Place {
 }
 
 impl Place {
+    /// The line, if it is one of a file.
+    pub(super) fn line(&self) -> Option<u64> {
+        match self {
+            Place::Line(_, line) => Some(*line),
+            Place::File(_) | Place::Variable(_) | Place::BuiltIn => None,
+        }
+    }
+
     /// The same place, narrowed to `line` if it is in a file.
     pub(super) fn at_line(&self, line: u64) -> Place {
         match self {
@@ -131,6 +139,15 @@ impl Report {
     /// The value at `source` is used, or left alone, but not as its writer may think.
     pub(super) fn warn(&mut self, source: &Source, what: impl Into<String>) {
         self.warnings.push(source.problem(what));
+    }
+
+    /// What was written is left alone: a problem if `strict`, else a warning.
+    pub(super) fn doubt(&mut self, problem: Problem, strict: bool) {
+        if strict {
+            self.problems.push(problem);
+        } else {
+            self.warnings.push(problem);
+        }
     }
 
     /// Whether the value of `key` was refused: then its absence is no further problem.

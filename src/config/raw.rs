@@ -14,6 +14,7 @@ use super::listen::{HOST_PORT, split_host_port};
 use super::matchers;
 use super::reading::{Given, Reading};
 use super::secret::BaseUrl;
+use super::sinks::{self, RawSink};
 use crate::model::TagMatcher;
 
 /// A scalar, if it was written.
@@ -86,6 +87,8 @@ pub(super) struct Raw {
     pub(super) api_hostname: One<String>,
     pub(super) flush_max_per_body: One<u64>,
     pub(super) datadog_key_in_query: One<bool>,
+    pub(super) sinks: Option<Vec<RawSink>>,
+    pub(super) tags_exclude: Many<String>,
     pub(super) spool_directory: One<String>,
     pub(super) spool_max_bytes: One<u64>,
     pub(super) spool_max_age: One<Duration>,
@@ -97,9 +100,11 @@ pub(super) struct Raw {
     pub(super) debug: One<bool>,
 }
 
-/// One key.
-#[derive(Debug)]
-pub(super) struct Row {
+/// One key of the configuration.
+pub(super) type Row = RowOf<Raw>;
+
+/// One key, or one setting of a sink, and where in `R` it goes.
+pub(super) struct RowOf<R: 'static> {
     /// Its name; `section.key` inside a section.
     pub(super) name: &'static str,
     /// Its other names.
@@ -109,7 +114,7 @@ pub(super) struct Row {
     /// What this build does not do yet, if the key is for that.
     pub(super) later: Option<&'static str>,
     /// Reads its value into its field.
-    pub(super) set: fn(&mut Raw, &mut Reading<'_>),
+    pub(super) set: fn(&mut R, &mut Reading<'_>),
 }
 
 /// How a message may quote a value.
@@ -123,29 +128,29 @@ pub(super) enum Quote {
     Never,
 }
 
-impl Row {
-    const fn new(name: &'static str, set: fn(&mut Raw, &mut Reading<'_>)) -> Row {
-        Row { name, aliases: &[], quote: Quote::Whole, later: None, set }
+impl<R> RowOf<R> {
+    pub(super) const fn new(name: &'static str, set: fn(&mut R, &mut Reading<'_>)) -> RowOf<R> {
+        RowOf { name, aliases: &[], quote: Quote::Whole, later: None, set }
     }
 
     /// Also known as `aliases`.
-    const fn also(self, aliases: &'static [&'static str]) -> Row {
-        Row { aliases, ..self }
+    pub(super) const fn also(self, aliases: &'static [&'static str]) -> RowOf<R> {
+        RowOf { aliases, ..self }
     }
 
     /// Its value is never shown.
-    const fn secret(self) -> Row {
-        Row { quote: Quote::Never, ..self }
+    pub(super) const fn secret(self) -> RowOf<R> {
+        RowOf { quote: Quote::Never, ..self }
     }
 
     /// Its value is a URL that may carry credentials.
-    const fn url(self) -> Row {
-        Row { quote: Quote::Url, ..self }
+    pub(super) const fn url(self) -> RowOf<R> {
+        RowOf { quote: Quote::Url, ..self }
     }
 
     /// Accepted and checked, but for `feature`, which this build does not have yet.
-    const fn later(self, feature: &'static str) -> Row {
-        Row { later: Some(feature), ..self }
+    const fn later(self, feature: &'static str) -> RowOf<R> {
+        RowOf { later: Some(feature), ..self }
     }
 }
 
@@ -263,6 +268,8 @@ pub(super) static ROWS: &[Row] = &[
     Row::new("flush_max_per_body", |raw, read| raw.flush_max_per_body = read.one())
         .also(&["datadog_flush_max_per_body"]),
     Row::new("datadog.key_in_query", |raw, read| raw.datadog_key_in_query = read.one()),
+    Row::new("sinks", |raw, read| raw.sinks = sinks::read(read)).also(&["metric_sinks"]),
+    Row::new("tags_exclude", |raw, read| raw.tags_exclude = read.many()),
     Row::new("spool.directory", |raw, read| raw.spool_directory = read.one()),
     Row::new("spool.max_bytes", |raw, read| raw.spool_max_bytes = read.one()),
     Row::new("spool.max_age", |raw, read| raw.spool_max_age = read.one()),

@@ -110,7 +110,9 @@ impl<'a> Reader<'a> {
                 });
             }
         }
-        let mut read = Reading { row, key, place: place.clone(), node, report: self.report };
+        let (quote, strict) = (row.quote, self.strict);
+        let mut read =
+            Reading { quote, strict, key, place: place.clone(), node, report: self.report };
         (row.set)(self.raw, &mut read);
         let is_of_another = self.program == Program::Proxy && !is_of_a_proxy(row.name);
         let remark = match row.later {
@@ -126,11 +128,7 @@ impl<'a> Reader<'a> {
 
     /// A problem if strict, else a warning.
     fn doubt(&mut self, problem: Problem) {
-        if self.strict {
-            self.report.problems.push(problem);
-        } else {
-            self.report.warnings.push(problem);
-        }
+        self.report.doubt(problem, self.strict);
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::duration;
 use super::problem::{Place, Report, Source};
-use super::raw::{Quote, Row};
+use super::raw::Quote;
 use super::secret::redact_url;
 use super::tree::{Node, Value};
 
@@ -94,8 +94,10 @@ impl Typed for Duration {
 
 /// The value of one key on its way to its field.
 pub(super) struct Reading<'a> {
-    /// The key.
-    pub(super) row: &'static Row,
+    /// How messages may quote its value.
+    pub(super) quote: Quote,
+    /// Whether unknown and repeated keys within it are problems.
+    pub(super) strict: bool,
     /// The name or alias it was written by.
     pub(super) key: &'static str,
     /// Where.
@@ -156,7 +158,7 @@ impl Reading<'_> {
     }
 
     fn read<T: Typed>(&mut self, text: &str, place: Place) -> Option<Given<T>> {
-        let source = Source { place, key: self.key, shown: self.row.quote.show(text) };
+        let source = Source { place, key: self.key, shown: self.quote.show(text) };
         match T::read(text) {
             Ok(value) => Some(Given { value, source }),
             Err(what) => {
@@ -174,7 +176,7 @@ impl Reading<'_> {
     /// The key and its place.
     pub(super) fn source(&self) -> Source {
         let shown = match &self.node.value {
-            Value::Text(text) => self.row.quote.show(text),
+            Value::Text(text) => self.quote.show(text),
             Value::Null | Value::List(_) | Value::Map(_) => None,
         };
         Source { place: self.place.clone(), key: self.key, shown }

@@ -6,7 +6,7 @@ impl Settings {
     /// The keys in which `new` differs and that only a restart can change.
     ///
     /// What may change while running: `percentiles`, `aggregates`, `tags`, `hostname`, `debug`,
-    /// and the Datadog sink's key, address and limits as long as there is such a sink.
+    /// and all settings of a sink as long as there are sinks of the same names and kinds.
     pub fn needs_restart(&self, new: &Settings) -> Vec<&'static str> {
         // Taken apart field by field, so that a new setting must be thought of here.
         let Settings {
@@ -27,9 +27,8 @@ impl Settings {
             forward,
             takeover_socket,
             stats_address,
-            datadog,
+            sinks: _,
             spool,
-            debug_flushed_metrics,
             sentry_dsn,
             debug: _,
         } = self;
@@ -55,28 +54,36 @@ impl Settings {
         compare("forward_address, forward_format, forward", *forward == new.forward);
         compare("takeover_socket", *takeover_socket == new.takeover_socket);
         compare("stats_address", *stats_address == new.stats_address);
-        compare("key, api_hostname", datadog.is_some() == new.datadog.is_some());
+        compare("sinks", self.has_the_sinks_of(new));
         compare("spool", *spool == new.spool);
-        compare("debug_flushed_metrics", *debug_flushed_metrics == new.debug_flushed_metrics);
         compare("sentry_dsn", *sentry_dsn == new.sentry_dsn);
         keys
     }
 }
 
 impl Settings {
+    /// Whether these are sinks of the same names and kinds.
+    fn has_the_sinks_of(&self, other: &Settings) -> bool {
+        let identities = |settings: &Settings| {
+            let mut all: Vec<(String, &'static str)> =
+                settings.sinks.iter().map(|sink| (sink.name.clone(), sink.kind.as_str())).collect();
+            all.sort();
+            all
+        };
+        identities(self) == identities(other)
+    }
+
     /// These settings with what of `new` may change while running: the others stay as they
     /// are until a restart.
     #[must_use]
     pub fn with_live(&self, new: Settings) -> Settings {
+        let is_same = self.has_the_sinks_of(&new);
         Settings {
             hostname: new.hostname,
             tags: new.tags,
             percentiles: new.percentiles,
             aggregates: new.aggregates,
-            datadog: match (&self.datadog, new.datadog) {
-                (Some(_), Some(new)) => Some(new),
-                (old, _) => old.clone(),
-            },
+            sinks: if is_same { new.sinks } else { self.sinks.clone() },
             debug: new.debug,
             ..self.clone()
         }

@@ -1,13 +1,17 @@
 //! The configuration, validated and complete: what the rest of the daemon sees.
 
+mod sinks;
+
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::listen::{HttpAddress, Listener, StatsdAddress};
-use super::secret::{BaseUrl, Secret};
+use super::secret::Secret;
 use super::upstream::UpstreamAddress;
 use crate::model::{ExtendTags, Interval, Percentile, Role, Statistic, TagMatcher};
+
+pub use sinks::{DatadogSettings, FilterSettings, SinkKind, SinkSettings};
 
 /// Whose settings they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,12 +60,10 @@ pub struct Settings {
     pub takeover_socket: Option<PathBuf>,
     /// Where own telemetry goes as DogStatsD (`HOST:PORT`, UDP); `None` is into our own pipeline.
     pub stats_address: Option<String>,
-    /// The Datadog sink, if configured.
-    pub datadog: Option<DatadogSettings>,
+    /// Where points go: at least one, but for a proxy; no two of a name.
+    pub sinks: Vec<SinkSettings>,
     /// Where undelivered points and batches wait.
     pub spool: SpoolSettings,
-    /// Print every flush to standard output although another sink is configured.
-    pub debug_flushed_metrics: bool,
     /// Where errors and panics are reported.
     pub sentry_dsn: Option<Secret>,
     /// Log at debug level.
@@ -253,17 +255,4 @@ pub struct ClientTlsSettings {
     pub authority: Option<String>,
     /// What we show a server that asks: certificate chain and private key.
     pub certificate: Option<(String, Secret)>,
-}
-
-/// The Datadog sink.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DatadogSettings {
-    /// Where the Datadog API is.
-    pub api_hostname: BaseUrl,
-    /// API key.
-    pub key: Option<Secret>,
-    /// Also send the key as v1.1.0 did, as `?api_key=`.
-    pub key_in_query: bool,
-    /// Most series in one body.
-    pub flush_max_per_body: NonZeroUsize,
 }

@@ -2,14 +2,16 @@
 //!
 //! What is printed can be loaded again and means the same, but for the hidden values.
 
+mod sinks;
+
 use serde_json::{Map, Value, json};
 
 use super::duration;
 use super::raw::is_of_a_proxy;
 use super::secret::REDACTED;
 use super::settings::{
-    ClientTlsSettings, DatadogSettings, ForwardSettings, HttpSettings, ImportSettings,
-    IntakeSettings, LimitSettings, Program, Settings, SpoolSettings, TlsSettings,
+    ClientTlsSettings, ForwardSettings, HttpSettings, ImportSettings, IntakeSettings,
+    LimitSettings, Program, Settings, SpoolSettings, TlsSettings,
 };
 use crate::model::{Percentile, Statistic, TagMatcher};
 
@@ -85,9 +87,8 @@ fn effective(settings: &Settings) -> Vec<(&'static str, Value)> {
         forward,
         takeover_socket,
         stats_address,
-        datadog,
+        sinks,
         spool,
-        debug_flushed_metrics,
         sentry_dsn,
         debug,
     } = settings;
@@ -116,12 +117,11 @@ fn effective(settings: &Settings) -> Vec<(&'static str, Value)> {
     shown.extend(shown_http(http));
     shown.extend(shown_import(import));
     shown.extend(shown_forward(forward.as_ref()));
-    shown.extend(shown_datadog(datadog.as_ref()));
+    shown.push(("sinks", json!(sinks.iter().map(sinks::shown).collect::<Vec<_>>())));
     shown.extend(shown_spool(spool));
     let takeover_socket =
         takeover_socket.as_ref().map_or(String::new(), |it| it.display().to_string());
     shown.extend([
-        ("debug_flushed_metrics", json!(debug_flushed_metrics)),
         ("takeover_socket", json!(takeover_socket)),
         ("stats_address", json!(stats_address.as_deref().unwrap_or(""))),
         ("sentry_dsn", json!(hidden(sentry_dsn.is_some()))),
@@ -267,20 +267,8 @@ fn shown_matcher(matcher: &TagMatcher) -> Value {
         TagMatcher::Exact(value) => json!({"kind": "exact", "value": value}),
         TagMatcher::Prefix(value) => json!({"kind": "prefix", "value": value}),
         TagMatcher::Substring(value) => json!({"kind": "substring", "value": value}),
+        TagMatcher::Glob(glob) => json!(glob.as_str()),
     }
-}
-
-fn shown_datadog(datadog: Option<&DatadogSettings>) -> Vec<(&'static str, Value)> {
-    let Some(DatadogSettings { api_hostname, key, key_in_query, flush_max_per_body }) = datadog
-    else {
-        return vec![("key", json!("")), ("api_hostname", json!(""))];
-    };
-    vec![
-        ("key", json!(hidden(key.is_some()))),
-        ("api_hostname", json!(api_hostname.redacted())),
-        ("flush_max_per_body", json!(flush_max_per_body.get())),
-        ("datadog.key_in_query", json!(key_in_query)),
-    ]
 }
 
 fn shown_spool(spool: &SpoolSettings) -> Vec<(&'static str, Value)> {

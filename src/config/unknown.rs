@@ -4,7 +4,7 @@
 /// would be bad advice (`ssf_address` is no misspelt `udp_address`).
 ///
 /// Source: the example.yaml and example_proxy.yaml of Veneur 2.0 to 14.2.0.
-const FOREIGN: [&str; 49] = [
+const FOREIGN: [&str; 47] = [
     "block_profile_rate",
     "consul_trace_service_name",
     "count_unique_timeseries",
@@ -25,7 +25,6 @@ const FOREIGN: [&str; 49] = [
     "max_idle_conns",
     "max_idle_conns_per_host",
     "metric_sink_routing",
-    "metric_sinks",
     "mutex_profile_fraction",
     "num_span_workers",
     "objective_span_timer_name",
@@ -39,7 +38,6 @@ const FOREIGN: [&str; 49] = [
     "ssf_buffer_size",
     "ssf_destination_address",
     "ssf_listen_addresses",
-    "tags_exclude",
     "veneur_metrics_additional_tags",
     "veneur_metrics_scopes",
     // Families: every key that starts so.
@@ -76,7 +74,7 @@ pub(super) fn is_foreign(written: &str) -> bool {
 
 /// The name of `names` nearest to `written`, if it is near enough to be meant: at most a third
 /// of its characters differ.
-fn nearest<'a>(written: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn nearest<'a>(written: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     names
         .map(|name| (distance(written, name), name))
         .filter(|(distance, name)| *distance * 3 <= name.len().max(3))

@@ -3,11 +3,13 @@
 //! Every check reports and goes on with a stand-in, so that one run finds all problems; the
 //! settings are used only if there were none.
 
+pub(super) mod datadog;
 mod delivery;
 mod forward;
 mod import;
 mod intake;
 mod limits;
+mod sinks;
 mod spool;
 mod upstreams;
 
@@ -46,7 +48,10 @@ pub(super) fn settings(
     let import = import::import(raw, machine, report);
     let interval = interval(&raw.interval, report);
     let forward = forward::forward(raw, interval, machine, report);
-    let datadog = delivery::datadog(raw, report);
+    let sinks = match program {
+        Program::Daemon => sinks::sinks(raw, report),
+        Program::Proxy => Vec::new(),
+    };
     let takeover_socket = match program {
         Program::Daemon => intake::takeover_socket(raw, report),
         Program::Proxy => None,
@@ -69,9 +74,8 @@ pub(super) fn settings(
         forward,
         takeover_socket,
         stats_address: delivery::stats_address(&raw.stats_address, report),
-        datadog,
+        sinks,
         spool: spool::spool(raw, report),
-        debug_flushed_metrics: flag(&raw.debug_flushed_metrics, false),
         sentry_dsn: delivery::sentry_dsn(&raw.sentry_dsn, report),
         debug: flag(&raw.debug, false),
     };

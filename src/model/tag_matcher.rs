@@ -1,4 +1,6 @@
-//! Which tags are meant: one of `ignore_tags`.
+//! Which tags are meant: one of `ignore_tags`, or of a sink's `strip_tags`.
+
+use super::Glob;
 
 /// A rule that some tags fulfil. It looks at the whole tag, `key:value`.
 ///
@@ -13,6 +15,8 @@ pub enum TagMatcher {
     Prefix(String),
     /// Tags that contain this.
     Substring(String),
+    /// Tags that fit, or whose part before the `:` does.
+    Glob(Glob),
 }
 
 impl TagMatcher {
@@ -23,6 +27,7 @@ impl TagMatcher {
             TagMatcher::Exact(text) => tag == text,
             TagMatcher::Prefix(text) => tag.starts_with(text),
             TagMatcher::Substring(text) => tag.contains(text),
+            TagMatcher::Glob(glob) => glob.matches_tag(tag),
         }
     }
 }
@@ -39,6 +44,8 @@ mod tests {
             (TagMatcher::Exact(host()), &["host:"], &["host:a", "host"]),
             (TagMatcher::Prefix(host()), &["host:", "host:a"], &["ahost:a", "host"]),
             (TagMatcher::Substring(host()), &["host:", "ahost:a"], &["host"]),
+            (TagMatcher::Glob(Glob::new("ho?t")), &["host", "hott:a"], &["ahost", "hosts:a"]),
+            (TagMatcher::Glob(Glob::new("host:a*")), &["host:a", "host:ab"], &["host", "host:b"]),
         ] {
             assert!(tags.iter().all(|tag| matcher.matches(tag)), "{matcher:?}");
             assert!(!not.iter().any(|tag| matcher.matches(tag)), "{matcher:?}");

@@ -10,7 +10,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{error, info, warn};
 
-use super::outlet::{Delivery, OwnTelemetry, Sinks};
+use super::destinations::{Backlogs, Sink, Sinks};
+use super::outlet::{Delivery, OwnTelemetry};
 use super::overflow::OverflowReport;
 use super::pages::{self, Doors};
 use super::stats::StatsAddress;
@@ -27,8 +28,6 @@ use crate::ingest::{ControlSocket, Inherited, Moved, Offer, Running, Takeover};
 use crate::model::{Phase, Role};
 use crate::pipeline::flush::FlushHandle;
 use crate::pipeline::{Collector, Flusher, Importer, Intake, IntakeCounts, Router, Workers};
-use crate::sinks::backlog::Backlog;
-use crate::sinks::post::Http;
 use crate::spool::Turn;
 use crate::telemetry::Telemetry;
 use crate::telemetry::logging::Logs;
@@ -54,8 +53,8 @@ pub(super) struct Daemon {
     flush: FlushHandle,
     watchdog: Option<Watchdog>,
     sinks: Sinks,
-    /// What Datadog did not take.
-    backlog: Option<Backlog<Http>>,
+    /// What they could not deliver.
+    backlogs: Backlogs,
     /// Shared with the flush thread for as long as that runs.
     forwarder: Option<Arc<Forwarder>>,
     /// Sinks that a reload has replaced, finishing.
@@ -116,9 +115,8 @@ impl Daemon {
             Intake::new(router, Arc::clone(&collector), counts)
         };
 
-        let backlog = destinations::start_backlog(&settings, &turn, &telemetry)?;
-        let sinks = destinations::start(&settings, &telemetry, backlog.as_ref())?;
-        let sinks: Sinks = Arc::new(Mutex::new(sinks));
+        let backlogs = Backlogs::start(&settings, &turn, &telemetry)?;
+        let sinks = destinations::start(&settings, &backlogs, &telemetry)?;
         let own = match &settings.stats_address {
             None => OwnTelemetry::Pipeline(Box::new(intake("own"))),
             Some(address) => OwnTelemetry::Statsd {
@@ -185,7 +183,7 @@ impl Daemon {
             flush,
             watchdog,
             sinks,
-            backlog,
+            backlogs,
             forwarder,
             retiring: Vec::new(),
             doors,
@@ -291,21 +289,13 @@ impl Daemon {
     fn apply(&mut self, loaded: Loaded) {
         let waiting = self.settings.needs_restart(&loaded.settings);
         let settings = self.settings.with_live(loaded.settings);
-        if destinations::differ(&self.settings, &settings) {
-            let backlog = self.backlog.as_ref();
-            let started = match destinations::start(&settings, &self.telemetry, backlog) {
-                Ok(sinks) => sinks,
-                Err(error) => {
-                    error!(%error, "the new configuration is not used, the old one stays");
-                    return;
-                }
-            };
-            let replaced = {
-                let mut sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
-                std::mem::replace(&mut *sinks, started)
-            };
-            self.retiring.retain(|task| !task.is_finished());
-            self.retiring.push(tokio::spawn(destinations::finish(replaced)));
+        let (sinks, backlogs) = (&self.sinks, &self.backlogs);
+        match destinations::replace(sinks, &settings, backlogs, &self.telemetry) {
+            Ok(replaced) => self.retire(replaced),
+            Err(error) => {
+                error!(%error, "the new configuration is not used, the old one stays");
+                return;
+            }
         }
         self.flush.replan(plan(&settings));
         self.logs.set_debug(settings.debug);
@@ -314,10 +304,17 @@ impl Daemon {
         self.settings = settings;
     }
 
+    fn retire(&mut self, sinks: Vec<Sink>) {
+        self.retiring.retain(|task| !task.is_finished());
+        if !sinks.is_empty() {
+            self.retiring.push(tokio::spawn(destinations::finish(sinks)));
+        }
+    }
+
     /// Takes nothing more in, flushes what there is and lets the sinks deliver it.
     async fn drain(self) {
         let Daemon { settings, phase, running, import, workers, flush, watchdog, sinks, .. } = self;
-        let (forwarder, backlog) = (self.forwarder, self.backlog);
+        let (forwarder, backlogs) = (self.forwarder, self.backlogs);
         drop(watchdog);
         let within = settings.interval.length().max(MIN_DRAIN);
         // These wait for threads, which must not hold up the runtime.
@@ -353,9 +350,7 @@ impl Daemon {
             };
             let sinks = async {
                 tokio::join!(destinations::finish(sinks), retiring);
-                if let Some(backlog) = backlog {
-                    backlog.finish(by).await;
-                }
+                backlogs.finish(by).await;
             };
             tokio::join!(sinks, forward);
         };

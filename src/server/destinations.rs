@@ -1,54 +1,163 @@
-//! The sinks a configuration asks for.
+//! The sinks a configuration asks for: started, replaced, finished.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::StartError;
 use crate::config::Settings;
+use crate::config::settings::{SinkKind, SinkSettings};
 use crate::sinks::backlog::Backlog;
 use crate::sinks::console::Console;
-use crate::sinks::datadog::{self, Datadog};
-use crate::sinks::post::{Http, SetupError};
-use crate::sinks::{Node, SinkTask};
+use crate::sinks::datadog::Datadog;
+use crate::sinks::post::SetupError;
+use crate::sinks::{Filter, Node, SinkTask};
 use crate::spool::{Spool, Turn};
 use crate::telemetry::Telemetry;
 
-/// Lets every sink deliver what it was offered, all at once.
-pub(super) async fn finish(sinks: Vec<SinkTask>) {
-    let tasks: Vec<_> = sinks.into_iter().map(|sink| tokio::spawn(sink.finish())).collect();
-    for task in tasks {
-        // A sink's own task reports its failures.
-        let _ = task.await;
-    }
+/// The running sinks; a reload replaces them between two flushes.
+///
+/// The lock is held for as long as an offer takes, by the flush thread or by a reload.
+pub(super) type Sinks = Arc<Mutex<Vec<Sink>>>;
+
+/// A running sink, and what it was started with.
+pub(super) struct Sink {
+    asked: (SinkSettings, Node),
+    pub(super) task: SinkTask,
 }
 
-/// The sinks of a configuration; the console if there is no other.
+/// Lets every sink deliver what it was offered, all at once.
+pub(super) async fn finish(sinks: Vec<Sink>) {
+    let tasks: JoinSet<()> = sinks.into_iter().map(|sink| sink.task.finish()).collect();
+    tasks.join_all().await;
+}
+
+/// The sinks of a configuration.
+///
+/// # Errors
+/// [`StartError::Sink`]
 pub(super) fn start(
     settings: &Settings,
+    backlogs: &Backlogs,
     telemetry: &Telemetry,
-    backlog: Option<&Backlog<Http>>,
-) -> Result<Vec<SinkTask>, SetupError> {
-    let mut sinks = Vec::new();
-    if let Some(datadog) = &settings.datadog {
-        let node = Node::of(settings);
-        let sink = Datadog::new(datadog, node, settings.interval, telemetry.clone(), backlog)?;
-        sinks.push(SinkTask::spawn(sink, settings.interval, telemetry.clone()));
-    }
-    if sinks.is_empty() || settings.debug_flushed_metrics {
-        let console = Console::new(Node::of(settings), settings.debug_flushed_metrics);
-        sinks.push(SinkTask::spawn(console, settings.interval, telemetry.clone()));
-    }
-    Ok(sinks)
+) -> Result<Sinks, StartError> {
+    let parts = Parts { settings, backlogs, telemetry };
+    let sinks: Result<Vec<Sink>, StartError> =
+        settings.sinks.iter().map(|asked| parts.sink(asked)).collect();
+    Ok(Arc::new(Mutex::new(sinks?)))
 }
 
-/// Where what Datadog does not take waits; it outlives the sinks, which a reload replaces.
-pub(super) fn start_backlog(
+/// Puts sinks in the place of those from which `settings` differ, and returns the latter.
+///
+/// # Errors
+/// [`StartError::Sink`]; then nothing is replaced.
+pub(super) fn replace(
+    sinks: &Sinks,
     settings: &Settings,
-    turn: &Turn,
+    backlogs: &Backlogs,
     telemetry: &Telemetry,
-) -> Result<Option<Backlog<Http>>, StartError> {
-    if settings.datadog.is_none() {
-        return Ok(None);
+) -> Result<Vec<Sink>, StartError> {
+    let parts = Parts { settings, backlogs, telemetry };
+    let mut running = sinks.lock().unwrap_or_else(PoisonError::into_inner);
+    let differs = |asked: &&SinkSettings| {
+        let node = parts.node(asked);
+        !running.iter().any(|sink| (&sink.asked.0, &sink.asked.1) == (*asked, &node))
+    };
+    let started: Result<Vec<Sink>, StartError> =
+        settings.sinks.iter().filter(differs).map(|asked| parts.sink(asked)).collect();
+    let mut replaced = Vec::new();
+    for sink in started? {
+        let place = running.iter_mut().find(|old| old.asked.0.name == sink.asked.0.name);
+        // Sinks of other names wait for a restart.
+        if let Some(place) = place {
+            replaced.push(std::mem::replace(place, sink));
+        }
     }
-    let spool = start_spool(datadog::NAME, settings, turn, telemetry)?;
-    Ok(Some(Backlog::start(datadog::NAME, spool, telemetry.clone())))
+    Ok(replaced)
+}
+
+/// What sinks are made of.
+struct Parts<'a> {
+    settings: &'a Settings,
+    backlogs: &'a Backlogs,
+    telemetry: &'a Telemetry,
+}
+
+impl Parts<'_> {
+    fn node(&self, asked: &SinkSettings) -> Node {
+        Node::of(self.settings, &Filter::new(&asked.name, asked.filter.clone()))
+    }
+
+    /// Starts one sink.
+    fn sink(&self, asked: &SinkSettings) -> Result<Sink, StartError> {
+        let SinkSettings { name, kind, filter } = asked;
+        let node = self.node(asked);
+        let task = self.task(name, kind, Filter::new(name, filter.clone()), node.clone());
+        let task = task.map_err(|source| StartError::Sink { name: name.clone(), source })?;
+        Ok(Sink { asked: (asked.clone(), node), task })
+    }
+
+    fn task(
+        &self,
+        name: &str,
+        kind: &SinkKind,
+        filter: Filter,
+        node: Node,
+    ) -> Result<SinkTask, SetupError> {
+        let (interval, telemetry) = (self.settings.interval, self.telemetry.clone());
+        let backlog = self.backlogs.of(name);
+        Ok(match kind {
+            SinkKind::Datadog(settings) => {
+                let own = telemetry.clone();
+                let sink = Datadog::new(name, settings, node, interval, own, backlog)?;
+                SinkTask::spawn(sink, filter, interval, telemetry)
+            }
+            SinkKind::Console { own } => {
+                SinkTask::spawn(Console::new(name, node, *own), filter, interval, telemetry)
+            }
+        })
+    }
+}
+
+/// Where what sinks could not deliver waits, by the name of the sink. It outlives the sinks, which
+/// a reload replaces.
+pub(super) struct Backlogs(BTreeMap<String, Backlog>);
+
+impl Backlogs {
+    /// One for each sink that delivers elsewhere.
+    ///
+    /// # Errors
+    /// [`StartError::Spool`]
+    pub(super) fn start(
+        settings: &Settings,
+        turn: &Turn,
+        telemetry: &Telemetry,
+    ) -> Result<Backlogs, StartError> {
+        let mut backlogs = BTreeMap::new();
+        for SinkSettings { name, kind, .. } in &settings.sinks {
+            match kind {
+                SinkKind::Datadog(_) => {
+                    let spool = start_spool(name, settings, turn, telemetry)?;
+                    let backlog = Backlog::start(name, spool, telemetry.clone());
+                    backlogs.insert(name.clone(), backlog);
+                }
+                SinkKind::Console { .. } => {}
+            }
+        }
+        Ok(Backlogs(backlogs))
+    }
+
+    fn of(&self, name: &str) -> Option<&Backlog> {
+        self.0.get(name)
+    }
+
+    /// Ends them all at once ([`Backlog::finish`]); their sinks must have finished.
+    pub(super) async fn finish(self, by: Instant) {
+        let tasks: JoinSet<()> = self.0.into_values().map(|backlog| backlog.finish(by)).collect();
+        tasks.join_all().await;
+    }
 }
 
 /// Where what upstream nodes do not take waits, if it is to be on disk.
@@ -62,7 +171,7 @@ pub(super) fn start_forward_spool(
 }
 
 fn start_spool(
-    name: &'static str,
+    name: &str,
     settings: &Settings,
     turn: &Turn,
     telemetry: &Telemetry,
@@ -72,10 +181,4 @@ fn start_spool(
         path: settings.spool.directory.clone().unwrap_or_default(),
         source,
     })
-}
-
-/// Whether two configurations ask for different sinks.
-pub(super) fn differ(one: &Settings, other: &Settings) -> bool {
-    let asked = |settings: &Settings| (settings.datadog.clone(), Node::of(settings));
-    asked(one) != asked(other)
 }

@@ -1,24 +1,20 @@
 //! Where flushes go: to the sinks, with what the daemon says about itself put in before.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use tracing::{debug, warn};
 
+use super::destinations::Sinks;
 use super::overflow::{OverflowReport, tag_value};
 use super::stats::StatsAddress;
 use crate::forward::Forwarder;
 use crate::model::MetricKind;
 use crate::pipeline::flush::{FlushReport, Outlet};
 use crate::pipeline::{Flushed, Intake};
-use crate::sinks::SinkTask;
+use crate::sinks::filter;
 use crate::telemetry::logging::Logs;
 use crate::telemetry::{Telemetry, names, report};
-
-/// The running sinks; a reload replaces them between two flushes.
-///
-/// The lock is held for as long as an offer takes, by the flush thread or by a reload.
-pub(super) type Sinks = Arc<Mutex<Vec<SinkTask>>>;
 
 /// The flush thread's way out.
 pub(super) struct Delivery {
@@ -41,8 +37,9 @@ impl Outlet for Delivery {
         let folded = std::mem::take(&mut flushed.report.folded);
         self.overflow.record(folded, &self.telemetry, Instant::now());
         record(&self.telemetry, &flushed);
+        let is_routed = filter::is_routed(&flushed.batch);
         for sink in self.sinks.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            sink.offer(Arc::clone(&flushed.batch));
+            sink.task.offer(Arc::clone(&flushed.batch), is_routed);
         }
         if let Some(forwarder) = &self.forwarder {
             forwarder.offer(flushed.forwards, flushed.batch.at);

@@ -3,9 +3,12 @@
 //!
 //! A request is kept as it was finished: compressed, with the time of its points in it, without
 //! address or key. These are those of the sink at the moment it is sent, so a reload that mends
-//! the key mends what waits, too. While the other side fails, requests wait for it to take a
+//! the key mends what waits, too. What is in it depends on the sink: it waits in a lane of that
+//! format, so that a sink that is configured anew as another kind leaves it alone. While the other side fails, requests wait for it to take a
 //! fresh one, or for a rest that grows; one that fails alone goes behind the others.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -24,8 +27,6 @@ use crate::net::{Outcome, chance};
 use crate::spool::{Claimed, Lost, Record, Spool, Which};
 use crate::telemetry::Telemetry;
 
-/// All requests of a sink are for one receiver.
-const LANE: &str = "";
 /// What was lost is looked for so often when nothing else happens.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -61,36 +62,77 @@ impl Keep {
         }
     }
 
-    /// Keeps a finished request that waits since then.
-    pub(super) fn put(&self, class: Class, items: u64, since: Instant, body: Bytes) {
+    /// Keeps a finished request of a format that waits since then.
+    pub(super) fn put(
+        &self,
+        format: &'static str,
+        class: Class,
+        items: u64,
+        since: Instant,
+        body: Bytes,
+    ) {
         self.is_failing.store(true, Ordering::Relaxed);
         let since_ms = self.spool.ms_at(since.into_std());
-        let record = Record { kind: class.as_byte(), lane: LANE.into(), items, since_ms, body };
+        let record = Record { kind: class.as_byte(), lane: format.into(), items, since_ms, body };
         self.spool.put(record, false);
     }
 }
 
 /// How what was kept is sent now.
-pub struct Courier<T> {
+pub struct Courier<T: Transport> {
     /// By whom.
     pub poster: Arc<Poster<T>>,
     /// Where each class goes.
-    pub routes: Vec<Arc<Route>>,
+    pub routes: Vec<Arc<Route<T::Target>>>,
+    /// What the sink's bodies are: a backlog sends those of this format.
+    pub format: &'static str,
+}
+
+/// A [`Courier`] whatever its transport: a daemon has backlogs of several.
+trait Carry: Send + Sync {
+    fn format(&self) -> &'static str;
+
+    /// Sends one request once: what came of it, and where it went. `None` if nothing of this class
+    /// is sent anywhere.
+    fn carry(
+        &self,
+        class: Class,
+        body: Bytes,
+    ) -> Pin<Box<dyn Future<Output = Carried> + Send + '_>>;
+}
+
+type Carried = Option<(Outcome, String)>;
+
+impl<T: Transport> Carry for Courier<T> {
+    fn format(&self) -> &'static str {
+        self.format
+    }
+
+    fn carry(
+        &self,
+        class: Class,
+        body: Bytes,
+    ) -> Pin<Box<dyn Future<Output = Carried> + Send + '_>> {
+        Box::pin(async move {
+            let route = self.routes.iter().find(|route| route.class == class)?;
+            Some((self.poster.attempt(route, body).await, route.target.to_string()))
+        })
+    }
 }
 
 /// The task that delivers what a sink has kept.
-pub struct Backlog<T> {
+pub struct Backlog {
     keep: Arc<Keep>,
-    couriers: watch::Sender<Option<Arc<Courier<T>>>>,
+    couriers: watch::Sender<Option<Arc<dyn Carry>>>,
     /// When it must be over, once that is known.
     end: watch::Sender<Option<Instant>>,
     task: JoinHandle<()>,
 }
 
-impl<T: Transport> Backlog<T> {
+impl Backlog {
     /// Starts it for the sink of this name. Needs a tokio runtime. Nothing is sent before there
     /// is a courier.
-    pub fn start(sink: &str, spool: Spool, telemetry: Telemetry) -> Backlog<T> {
+    pub fn start(sink: &str, spool: Spool, telemetry: Telemetry) -> Backlog {
         let keep = Arc::new(Keep::new(spool));
         let (couriers, courier) = watch::channel(None);
         let (end, ends) = watch::channel(None);
@@ -105,7 +147,7 @@ impl<T: Transport> Backlog<T> {
     }
 
     /// Sends by another courier from now on.
-    pub fn send_by(&self, courier: Courier<T>) {
+    pub fn send_by<T: Transport>(&self, courier: Courier<T>) {
         self.couriers.send_replace(Some(Arc::new(courier)));
     }
 
@@ -122,14 +164,14 @@ impl<T: Transport> Backlog<T> {
 /// To write what is left to disk it gets at least so long.
 const WRITE_WITHIN: Duration = Duration::from_secs(5);
 
-struct Task<T> {
+struct Task {
     keep: Arc<Keep>,
-    courier: watch::Receiver<Option<Arc<Courier<T>>>>,
+    courier: watch::Receiver<Option<Arc<dyn Carry>>>,
     ends: watch::Receiver<Option<Instant>>,
     books: Books,
 }
 
-impl<T: Transport> Task<T> {
+impl Task {
     async fn run(mut self) {
         let keep = Arc::clone(&self.keep);
         let spool = &keep.spool;
@@ -147,7 +189,7 @@ impl<T: Transport> Task<T> {
             let rest = rests_until.filter(|&until| until > Instant::now());
             let ready = courier.filter(|_| rest.is_none());
             let claimed = match &ready {
-                Some(_) => spool.claim(LANE, Which::Any).await,
+                Some(courier) => spool.claim(courier.format(), Which::Any).await,
                 None => None,
             };
             let Some((courier, claimed)) = ready.zip(claimed) else {
@@ -165,7 +207,7 @@ impl<T: Transport> Task<T> {
                 }
                 continue;
             };
-            match self.deliver(&courier, claimed).await {
+            match self.deliver(&*courier, claimed).await {
                 None => failures = 0,
                 Some(outcome) => {
                     rests_until = Some(Instant::now() + retry::rest(failures, &outcome, chance()));
@@ -180,21 +222,19 @@ impl<T: Transport> Task<T> {
     }
 
     /// Sends one request once. `Some` if it failed and is to be sent again.
-    async fn deliver(&self, courier: &Courier<T>, claimed: Claimed) -> Option<Outcome> {
+    async fn deliver(&self, courier: &dyn Carry, claimed: Claimed) -> Option<Outcome> {
         let Claimed { id, record: Record { kind, items, body, .. }, .. } = claimed;
         let keep = &self.keep;
         let Some(class) = Class::from_byte(kind) else {
             keep.spool.finish(id);
             return None;
         };
-        let route = courier.routes.iter().find(|route| route.class == class);
-        let Some(route) = route else {
+        let taken_before = keep.taken.load(Ordering::Relaxed);
+        let Some((outcome, target)) = courier.carry(class, body).await else {
             self.books.enter(&of_class(class, Tally::lost(Reason::Encode, items)));
             keep.spool.finish(id);
             return None;
         };
-        let taken_before = keep.taken.load(Ordering::Relaxed);
-        let outcome = courier.poster.attempt(route, body).await;
         match retry::of_kept(&outcome) {
             Later::Taken => {
                 keep.took_one();
@@ -205,7 +245,7 @@ impl<T: Transport> Task<T> {
             }
             Later::Never(reason) => {
                 keep.spool.finish(id);
-                let failure = Some(format!("{} {outcome}", route.target.path()));
+                let failure = Some(format!("{target} {outcome}"));
                 let lost = of_class(class, Tally::lost(reason, items));
                 self.books.enter(&Delivered { failure, ..lost });
                 None

@@ -16,10 +16,9 @@ use crate::model::FlushBatch;
 
 pub mod table;
 
-const NAME: &str = "console";
-
 /// The sink.
 pub struct Console<W> {
+    name: String,
     output: Output<W>,
     options: Arc<table::Options>,
 }
@@ -39,15 +38,15 @@ type Printed<W> = (W, io::Result<u64>);
 
 impl Console<Stdout> {
     /// Prints on standard output. `show_own` also shows the daemon's own telemetry.
-    pub fn new(node: Node, show_own: bool) -> Console<Stdout> {
-        Console::with_output(io::stdout(), node, show_own)
+    pub fn new(name: &str, node: Node, show_own: bool) -> Console<Stdout> {
+        Console::with_output(name, io::stdout(), node, show_own)
     }
 }
 
 impl<W: Write + Send + 'static> Console<W> {
-    fn with_output(out: W, node: Node, show_own: bool) -> Console<W> {
+    fn with_output(name: &str, out: W, node: Node, show_own: bool) -> Console<W> {
         let options = Arc::new(table::Options { node, show_own });
-        Console { output: Output::Idle(out), options }
+        Console { name: name.to_owned(), output: Output::Idle(out), options }
     }
 
     /// Waits for the table being printed. What it came to, if that was in time.
@@ -71,7 +70,7 @@ impl<W: Write + Send + 'static> Console<W> {
 
 impl<W: Write + Send + 'static> MetricSink for Console<W> {
     fn name(&self) -> &str {
-        NAME
+        &self.name
     }
 
     async fn flush(&mut self, batch: Arc<FlushBatch>, deadline: Instant) -> Delivered {
@@ -166,7 +165,11 @@ mod tests {
             let (answer, answers) = mpsc::channel();
             let written = Arc::default();
             let output = TestOutput { answers, written: Arc::clone(&written) };
-            Rig { console: Console::with_output(output, Node::default(), false), answer, written }
+            Rig {
+                console: Console::with_output("console", output, Node::default(), false),
+                answer,
+                written,
+            }
         }
 
         /// Flushes one event, with all the time it takes.

@@ -26,47 +26,54 @@ use crate::telemetry::{Telemetry, names};
 pub mod events;
 pub mod series;
 
-/// What it is called in logs and metrics.
-pub const NAME: &str = "datadog";
+/// The sink of this name has Veneur's metrics as Veneur has them, without a tag of its name.
+const NAME: &str = "datadog";
+/// What is kept is JSON of the intake; the first there was, so it has no name.
+const FORMAT: &str = "";
 const API_KEY: HeaderName = HeaderName::from_static("dd-api-key");
 
 /// The sink.
 pub struct Datadog {
+    name: String,
     poster: Arc<Poster<Http>>,
-    series: Arc<Route>,
-    events: Arc<Route>,
-    checks: Arc<Route>,
+    series: Arc<Route<Target>>,
+    events: Arc<Route<Target>>,
+    checks: Arc<Route<Target>>,
     max_series_per_body: NonZeroUsize,
     node: Arc<Node>,
     telemetry: Telemetry,
 }
 
 impl Datadog {
-    /// The sink as configured. Nothing is sent yet. The process must have a default TLS
+    /// The sink of this name as configured. Nothing is sent yet. The process must have a default TLS
     /// provider. What is not delivered in time goes to the backlog, which sends it as this sink
     /// does from now on; without one, it is dropped.
     ///
     /// # Errors
     /// The address is no URL, the key cannot be a header, or the TLS set-up is broken.
     pub fn new(
+        name: &str,
         settings: &DatadogSettings,
         node: Node,
         interval: Interval,
         telemetry: Telemetry,
-        backlog: Option<&Backlog<Http>>,
+        backlog: Option<&Backlog>,
     ) -> Result<Datadog, SetupError> {
         let http = Http::new(&settings.api_hostname, settings.key.clone())?;
-        let poster = Poster::new(http, NAME, interval, telemetry.clone());
+        let poster = Poster::new(http, name, interval, telemetry.clone());
         let poster = match backlog {
-            Some(backlog) => poster.keeping(Arc::clone(backlog.keep())),
+            Some(backlog) => poster.keeping(Arc::clone(backlog.keep()), FORMAT),
             None => poster,
         };
         let deflate = Some("deflate");
+        let tag = if name == NAME { String::new() } else { format!("sink:{name}") };
         let datadog = Datadog {
+            name: name.to_owned(),
             poster: Arc::new(poster),
             series: Arc::new(Route {
                 class: Class::Points,
                 target: target(settings, "/api/v1/series", deflate)?,
+                tag: tag.clone(),
                 duration_ns: names::FLUSH_DURATION_NS,
                 content_length_bytes: names::FLUSH_CONTENT_LENGTH_BYTES,
                 error_total: names::FLUSH_ERROR_TOTAL,
@@ -74,6 +81,7 @@ impl Datadog {
             events: Arc::new(Route {
                 class: Class::Events,
                 target: target(settings, "/intake", deflate)?,
+                tag: tag.clone(),
                 duration_ns: names::FLUSH_EVENTS_DURATION_NS,
                 content_length_bytes: names::FLUSH_EVENTS_CONTENT_LENGTH_BYTES,
                 error_total: names::FLUSH_EVENTS_ERROR_TOTAL,
@@ -81,6 +89,7 @@ impl Datadog {
             checks: Arc::new(Route {
                 class: Class::Checks,
                 target: target(settings, "/api/v1/check_run", None)?,
+                tag,
                 duration_ns: names::FLUSH_CHECKS_DURATION_NS,
                 content_length_bytes: names::FLUSH_CHECKS_CONTENT_LENGTH_BYTES,
                 error_total: names::FLUSH_CHECKS_ERROR_TOTAL,
@@ -92,7 +101,7 @@ impl Datadog {
         if let Some(backlog) = backlog {
             let routes = [&datadog.series, &datadog.events, &datadog.checks].map(Arc::clone);
             let poster = Arc::clone(&datadog.poster);
-            backlog.send_by(Courier { poster, routes: routes.to_vec() });
+            backlog.send_by(Courier { poster, routes: routes.to_vec(), format: FORMAT });
         }
         Ok(datadog)
     }
@@ -124,7 +133,7 @@ fn target(
 
 impl MetricSink for Datadog {
     fn name(&self) -> &str {
-        NAME
+        &self.name
     }
 
     async fn flush(&mut self, batch: Arc<FlushBatch>, deadline: Instant) -> Delivered {

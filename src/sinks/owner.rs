@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 use tracing::{error, warn};
 
-use super::{Delivered, MetricSink, Reason};
+use super::{Delivered, Filter, MetricSink, Reason};
 use crate::model::{FlushBatch, Interval};
 use crate::telemetry::{Telemetry, names};
 
@@ -35,24 +35,31 @@ pub struct SinkTask {
 #[derive(Debug)]
 struct Offer {
     batch: Arc<FlushBatch>,
+    is_routed: bool,
     deadline: Instant,
 }
 
 impl SinkTask {
     /// Starts the task. Needs a tokio runtime.
-    pub fn spawn<S: MetricSink>(sink: S, interval: Interval, telemetry: Telemetry) -> SinkTask {
+    pub fn spawn<S: MetricSink>(
+        sink: S,
+        filter: Filter,
+        interval: Interval,
+        telemetry: Telemetry,
+    ) -> SinkTask {
         let (queue, offers) = mpsc::channel(QUEUE_BATCHES);
         let books = Books::new(sink.name(), telemetry);
-        let task = tokio::spawn(run(sink, offers, books.clone()));
+        let task = tokio::spawn(run(sink, Arc::new(filter), offers, books.clone()));
         SinkTask { queue, interval, books, task }
     }
 
-    /// Offers one flush; it has until the end of the next interval. Never blocks: a sink that
-    /// is still busy skips this one, and its points are counted as dropped.
-    pub fn offer(&self, batch: Arc<FlushBatch>) {
+    /// Offers one flush, of which [`super::filter::is_routed`] says this; it has until the end of
+    /// the next interval. Never blocks: a sink that is still busy skips this one, and its points
+    /// are counted as dropped.
+    pub fn offer(&self, batch: Arc<FlushBatch>, is_routed: bool) {
         let deadline = Instant::now() + self.interval.length();
         self.books.offered(&batch);
-        let (offer, reason) = match self.queue.try_send(Offer { batch, deadline }) {
+        let (offer, reason) = match self.queue.try_send(Offer { batch, is_routed, deadline }) {
             Ok(()) => return,
             Err(TrySendError::Full(offer)) => (offer, Reason::QueueFull),
             Err(TrySendError::Closed(offer)) => (offer, Reason::Stopped),
@@ -70,15 +77,26 @@ impl SinkTask {
     }
 }
 
-async fn run<S: MetricSink>(mut sink: S, mut offers: mpsc::Receiver<Offer>, books: Books) {
-    while let Some(Offer { batch, deadline }) = offers.recv().await {
+async fn run<S: MetricSink>(
+    mut sink: S,
+    filter: Arc<Filter>,
+    mut offers: mpsc::Receiver<Offer>,
+    books: Books,
+) {
+    while let Some(Offer { batch, is_routed, deadline }) = offers.recv().await {
         let started = Instant::now();
         let offered = Arc::clone(&batch);
+        let filter = Arc::clone(&filter);
         // A task of its own, so that a sink that panics does not take its batch with it
         // uncounted.
         let flush = tokio::spawn(async move {
-            let delivered = timeout_at(deadline + GRACE, sink.flush(batch, deadline)).await;
-            (sink, delivered.ok())
+            let (batch, skipped) = filtered(filter, batch, is_routed).await;
+            let flush = sink.flush(Arc::clone(&batch), deadline);
+            let delivered = timeout_at(deadline + GRACE, flush).await;
+            let mut delivered =
+                delivered.unwrap_or_else(|_| Delivered::nothing(&batch, Reason::Timeout));
+            delivered.points.skipped += skipped;
+            (sink, delivered)
         });
         let Ok((returned, delivered)) = flush.await else {
             books.enter(&Delivered::nothing(&offered, Reason::Stopped));
@@ -86,13 +104,28 @@ async fn run<S: MetricSink>(mut sink: S, mut offers: mpsc::Receiver<Offer>, book
         };
         sink = returned;
         books.time(started.elapsed());
-        books.enter(&delivered.unwrap_or_else(|| Delivered::nothing(&offered, Reason::Timeout)));
+        books.enter(&delivered);
     }
     // Only a sink that panicked leaves something behind.
     offers.close();
     while let Some(Offer { batch, .. }) = offers.recv().await {
         books.enter(&Delivered::nothing(&batch, Reason::Stopped));
     }
+}
+
+/// What the sink gets of a batch, and how many points it does not. That is many steps, so they are
+/// taken on the blocking pool.
+async fn filtered(
+    filter: Arc<Filter>,
+    batch: Arc<FlushBatch>,
+    is_routed: bool,
+) -> (Arc<FlushBatch>, u64) {
+    if !filter.concerns(is_routed) {
+        return (batch, 0);
+    }
+    let filtering = spawn_blocking(move || filter.apply(&batch));
+    let (batch, skipped) = filtering.await.expect("it neither panics nor is it aborted");
+    (Arc::new(batch), skipped)
 }
 
 /// Where what became of a flush is written down: telemetry, and the log if anything was lost.
@@ -191,6 +224,7 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
+    use crate::config::settings::FilterSettings;
     use crate::model::{Event, UnixSeconds};
     use crate::sinks::Tally;
     use crate::telemetry::registry::Total;
@@ -241,20 +275,24 @@ mod tests {
             let sink = TestSink { behaviour, begun: begun.clone(), go: go.clone() };
             let interval = Interval::new(Duration::from_secs(10)).expect("not zero");
             let telemetry = Telemetry::default();
-            let task = SinkTask::spawn(sink, interval, telemetry.clone());
+            let filter = Filter::new("test", FilterSettings::default());
+            let task = SinkTask::spawn(sink, filter, interval, telemetry.clone());
             Rig { task, telemetry, begun, go }
         }
 
         /// Offers a batch of `n` events.
         fn offer(&self, n: usize) {
-            self.task.offer(Arc::new(FlushBatch {
-                at: UnixSeconds(0),
-                interval: self.task.interval,
-                suffixes: Default::default(),
-                points: Vec::new(),
-                events: vec![Event::default(); n],
-                checks: Vec::new(),
-            }));
+            self.task.offer(
+                Arc::new(FlushBatch {
+                    at: UnixSeconds(0),
+                    interval: self.task.interval,
+                    suffixes: Default::default(),
+                    points: Vec::new(),
+                    events: vec![Event::default(); n],
+                    checks: Vec::new(),
+                }),
+                false,
+            );
         }
     }
 

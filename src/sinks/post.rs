@@ -9,6 +9,7 @@
 //!
 //! What is decided is in [`retry`] and tested there; the loops here only wait and count.
 
+use std::fmt;
 use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
@@ -43,8 +44,11 @@ const LONGEST_REQUEST: Duration = Duration::from_secs(20);
 
 /// The network as a sink sees it; the other implementation is the tests'.
 pub trait Transport: Send + Sync + 'static {
+    /// Where one kind of request goes; shown as logs call it, without secrets.
+    type Target: fmt::Display + Send + Sync + 'static;
+
     /// Sends one request and says what came of it. The caller cancels it when it takes too long.
-    fn post(&self, target: &Target, body: Bytes) -> impl Future<Output = Outcome> + Send;
+    fn post(&self, target: &Self::Target, body: Bytes) -> impl Future<Output = Outcome> + Send;
 }
 
 /// What a request is full of.
@@ -76,17 +80,29 @@ impl Class {
 }
 
 /// One kind of request: where it goes, and what our own metrics call it.
-pub struct Route {
+pub struct Route<D> {
     /// What is in it.
     pub class: Class,
     /// Where it goes.
-    pub target: Target,
+    pub target: D,
+    /// The tag of the three below, or nothing.
+    pub tag: String,
     /// Timer of encoding and of requests.
     pub duration_ns: &'static str,
     /// Histogram of body sizes.
     pub content_length_bytes: &'static str,
     /// Counter of failed requests.
     pub error_total: &'static str,
+}
+
+impl<D> Route<D> {
+    /// This tag with those of the route.
+    fn tags(&self, tag: &str) -> String {
+        match self.tag.as_str() {
+            "" => tag.to_owned(),
+            of_route => format!("{tag},{of_route}"),
+        }
+    }
 }
 
 /// What became of the items of one delivery.
@@ -113,8 +129,8 @@ pub struct Poster<T> {
     request_timeout: Duration,
     /// `sink:NAME`
     tag: String,
-    /// Where what is not delivered in time goes.
-    keep: Option<Arc<Keep>>,
+    /// Where what is not delivered in time goes, and in which format.
+    keep: Option<(Arc<Keep>, &'static str)>,
     telemetry: Telemetry,
 }
 
@@ -131,17 +147,21 @@ impl<T: Transport> Poster<T> {
         }
     }
 
-    /// Keeps what is not delivered in time, instead of dropping it.
+    /// Keeps what is not delivered in time, in bodies of this format, instead of dropping it.
     #[must_use]
-    pub fn keeping(self, keep: Arc<Keep>) -> Poster<T> {
-        Poster { keep: Some(keep), ..self }
+    pub fn keeping(self, keep: Arc<Keep>, format: &'static str) -> Poster<T> {
+        Poster { keep: Some((keep, format)), ..self }
+    }
+
+    fn keep(&self) -> Option<&Keep> {
+        self.keep.as_ref().map(|(keep, _)| &**keep)
     }
 
     /// Delivers `items` items in even chunks of at most `max_per_body`, and returns by
     /// `deadline`. `encode` writes some of them into a body; no items, no request.
     pub async fn deliver<E>(
         self: &Arc<Self>,
-        route: &Arc<Route>,
+        route: &Arc<Route<T::Target>>,
         items: usize,
         max_per_body: usize,
         encode: E,
@@ -180,24 +200,31 @@ impl<T: Transport> Poster<T> {
     }
 
     /// Sends one body once.
-    pub(super) async fn attempt(&self, route: &Route, body: Bytes) -> Outcome {
+    pub(super) async fn attempt(&self, route: &Route<T::Target>, body: Bytes) -> Outcome {
         self.attempt_within(self.request_timeout, route, body).await
     }
 
-    async fn attempt_within(&self, longest: Duration, route: &Route, body: Bytes) -> Outcome {
+    async fn attempt_within(
+        &self,
+        longest: Duration,
+        route: &Route<T::Target>,
+        body: Bytes,
+    ) -> Outcome {
         let started = Instant::now();
         let Poster { transport, request_timeout, telemetry, .. } = self;
-        let Route { target, duration_ns, content_length_bytes, error_total, .. } = route;
+        let Route { target, tag, duration_ns, content_length_bytes, error_total, .. } = route;
 
-        telemetry.histogram(content_length_bytes, "", body.len() as f64);
+        telemetry.histogram(content_length_bytes, tag, body.len() as f64);
         let outcome = timeout(longest.min(*request_timeout), transport.post(target, body))
             .await
             .unwrap_or(Outcome::TimedOut);
-        telemetry.duration(duration_ns, "part:post", started.elapsed());
+        telemetry.duration(duration_ns, &route.tags("part:post"), started.elapsed());
         match outcome.cause() {
             // Veneur counts a zero here, so that the counter exists before the first failure.
-            None => telemetry.count(error_total, "", 0),
-            Some(cause) => telemetry.count(error_total, &format!("cause:{cause}"), 1),
+            None => telemetry.count(error_total, tag, 0),
+            Some(cause) => {
+                telemetry.count(error_total, &route.tags(&format!("cause:{cause}")), 1);
+            }
         }
         outcome
     }
@@ -212,9 +239,9 @@ fn chunks(n: usize, limit: usize) -> impl Iterator<Item = Range<usize>> {
 }
 
 /// One chunk on its way.
-struct Errand<T, E> {
+struct Errand<T: Transport, E> {
     poster: Arc<Poster<T>>,
-    route: Arc<Route>,
+    route: Arc<Route<T::Target>>,
     encode: E,
     started: Instant,
     deadline: Instant,
@@ -271,7 +298,7 @@ where
 
     /// Sends some items, or keeps them: then it is said what failed.
     async fn deliver_body(&self, items: Range<usize>) -> Result<(Body, Option<String>), Lost> {
-        let keep = self.poster.keep.as_deref();
+        let keep = self.poster.keep.as_ref();
         let too_late = || Lost {
             reason: Reason::Timeout,
             failure: "no time was left to send everything".to_owned(),
@@ -291,8 +318,9 @@ where
         };
         match (posted, keep) {
             (Ok(()), _) => Ok((body, None)),
-            (Err(lost), Some(keep)) if lost.is_retryable => {
-                keep.put(self.route.class, body.items, self.started, body.bytes.clone());
+            (Err(lost), Some((keep, format))) if lost.is_retryable => {
+                let bytes = body.bytes.clone();
+                keep.put(format, self.route.class, body.items, self.started, bytes);
                 Ok((body, Some(lost.failure)))
             }
             (Err(lost), _) => Err(lost),
@@ -305,7 +333,8 @@ where
         let encode = self.encode.clone();
         let body = spawn_blocking(move || encode(items)).await.unwrap_or(Err(Reason::Encode));
         let Poster { telemetry, .. } = &*self.poster;
-        telemetry.duration(self.route.duration_ns, "part:json", started.elapsed());
+        let tags = self.route.tags("part:json");
+        telemetry.duration(self.route.duration_ns, &tags, started.elapsed());
         body.map_err(|reason| Lost {
             reason,
             failure: format!("a body cannot be made: {reason}"),
@@ -316,8 +345,8 @@ where
     /// Sends one body, again and again if need be. If it can be kept, and the other side is
     /// known to fail, it is sent only once.
     async fn post(&self, body: &Bytes) -> Result<(), Lost> {
-        let path = self.route.target.path();
-        let keep = self.poster.keep.as_deref();
+        let target = &self.route.target;
+        let keep = self.poster.keep();
         let mut attempt = 0;
         loop {
             let remaining = self.deadline.saturating_duration_since(Instant::now());
@@ -330,9 +359,9 @@ where
             let delay = retry::next_delay(attempt, &outcome, remaining, chance());
             let Some(delay) = delay.filter(|_| !keep.is_some_and(Keep::is_failing)) else {
                 let is_retryable = outcome.is_retryable();
-                return Err(Lost { reason, failure: format!("{path} {outcome}"), is_retryable });
+                return Err(Lost { reason, failure: format!("{target} {outcome}"), is_retryable });
             };
-            debug!(path, %outcome, attempt, ?delay, "sending again");
+            debug!(%target, %outcome, attempt, ?delay, "sending again");
             self.poster.telemetry.count(names::SINK_RETRIES_TOTAL, &self.poster.tag, 1);
             sleep(delay).await;
             attempt += 1;

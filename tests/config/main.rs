@@ -1,6 +1,7 @@
 //! The configuration as its writer meets it: files in, settings or sentences out.
 
 mod proxy;
+mod sinks;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -12,6 +13,7 @@ use proptest::prelude::*;
 use proptest::{collection, sample};
 use veneur::config::listen::HttpAddress;
 use veneur::config::machine::Machine;
+use veneur::config::settings::{DatadogSettings, SinkKind};
 use veneur::config::{self, Loaded, Problem, Problems, Settings};
 use veneur::model::{Role, Statistic};
 
@@ -69,6 +71,19 @@ fn cases(table: &str) -> Vec<(String, &str)> {
     cases
 }
 
+/// Name and kind of each sink.
+fn sinks_of(settings: &Settings) -> Vec<String> {
+    let sinks = settings.sinks.iter();
+    sinks.map(|sink| format!("{} {}", sink.name, sink.kind.as_str())).collect()
+}
+
+fn datadog_of(settings: &Settings) -> Option<DatadogSettings> {
+    settings.sinks.iter().find_map(|sink| match &sink.kind {
+        SinkKind::Datadog(datadog) => Some(datadog.clone()),
+        _ => None,
+    })
+}
+
 fn in_repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
@@ -89,7 +104,7 @@ fn without_a_file_everything_has_a_default() {
     assert_eq!(defaults.intake.num_readers.get(), 2);
     assert_eq!(defaults.limits.contexts.get(), 200_000);
     assert_eq!(defaults.limits.contexts_per_name.get(), 50_000);
-    assert_eq!(defaults.datadog, None);
+    assert_eq!(sinks_of(&defaults), ["console console"]);
     assert_eq!(defaults.role(), Role::Global);
     assert_eq!(parse("").expect("it has been read above").warnings, []);
     for cores in [1, 2, 16, 31] {
@@ -124,7 +139,7 @@ fn the_example_shows_the_true_defaults_of_the_datadog_sink_too() {
     let key = [("VENEUR_KEY", "hunter2")];
     let with_key = parse_with(example, &key).expect("a key does no harm").settings;
     assert_eq!(with_key, parse_with("", &key).expect("a key does no harm").settings);
-    let datadog = with_key.datadog.expect("there is a key");
+    let datadog = datadog_of(&with_key).expect("there is a key");
     assert_eq!(datadog.api_hostname.reveal(), "https://app.datadoghq.com");
     assert_eq!(datadog.flush_max_per_body.get(), 25_000);
     assert!(!datadog.key_in_query);
@@ -272,7 +287,7 @@ fn any_listener_replaces_the_default_one() {
 
 #[test]
 fn the_datadog_sink_runs_with_a_key_or_an_address() {
-    let datadog = |text| settings(text).datadog;
+    let datadog = |text| datadog_of(&settings(text));
     assert_eq!(datadog("flush_max_per_body: 4"), None);
     let by_key = datadog("key: abc").expect("there is a key");
     assert_eq!(by_key.key.as_ref().map(|key| key.reveal()), Some("abc"));
@@ -282,7 +297,7 @@ fn the_datadog_sink_runs_with_a_key_or_an_address() {
     assert_eq!(by_address.key, None);
     // An API key of digits keeps its zeros, and one like a number its spelling.
     for digits in ["000123", "1e10", "0x1F", "12_34"] {
-        let key = settings(&format!("key: {digits}")).datadog.and_then(|datadog| datadog.key);
+        let key = datadog_of(&settings(&format!("key: {digits}"))).and_then(|datadog| datadog.key);
         assert_eq!(key.as_ref().map(|key| key.reveal()), Some(digits));
     }
 }
@@ -317,7 +332,8 @@ fn the_environment_wins_even_over_a_file_with_unknown_keys() {
     assert_eq!(settings.interval.length(), Duration::from_secs(20));
     assert_eq!(settings.tags, ["b", "c"]);
     assert!(!settings.http.config);
-    assert_eq!(settings.datadog.expect("an address is set").api_hostname.reveal(), "http://h");
+    let datadog = datadog_of(&settings).expect("an address is set");
+    assert_eq!(datadog.api_hostname.reveal(), "http://h");
     assert_eq!(settings.intake.listeners.len(), 2);
 }
 
@@ -400,6 +416,8 @@ fn what_is_printed_can_be_loaded_again() {
         "udp_address: ''\nhttp_address: ''\n",
         "statsd_listen_addresses: ['unixgram:@v', 'tcp6://[::1]:1', 'fd://x']\nhttp_address: '@h'\n",
         "api_hostname: http://h/base\nflush_max_per_body: 4\ndatadog: {key_in_query: yes}\n",
+        "key: ''\ntags_exclude: [a, 'b|x']\nsinks: [{kind: datadog, name: x, api_hostname: 'http://h'},\
+         {kind: console, include: ['a.*', '#b:*'], strip_tags: [c, {kind: any}]}]\n",
         "forward_address: http://h:1\nstats_address: h:1\ninterval: 1500ms\nnum_workers: 9\n",
         "forward_address: [h:1, 'dns+https://h']\nforward_format: grpc-stream\n\
          forward: {tls_authority_certificate: cert.pem, in_flight: 2, queue_age: 1h}\n",
@@ -420,7 +438,7 @@ fn the_effective_configuration_reads_like_a_file() {
     let shown = settings("key: hunter2\nhostname: h\n").effective_yaml();
     assert!(shown.starts_with("interval: \"10s\"\nsynchronize_with_interval: false\n"), "{shown}");
     assert!(shown.contains("\nhttp:\n  config: false\nhttp_quit: false\n"), "{shown}");
-    assert!(shown.contains("\nkey: \"REDACTED\"\n"), "{shown}");
+    assert!(shown.contains("\"key\":\"REDACTED\""), "{shown}");
 }
 
 #[test]
@@ -433,7 +451,10 @@ fn some_settings_change_live_and_the_others_are_named() {
              aggregates: [sum]\ntags: [a]\ndebug: true\nhostname: x\n",
             vec![],
         ),
-        ("key: ''", vec!["key, api_hostname"]),
+        ("key: ''", vec!["sinks"]),
+        ("sinks: [{kind: datadog, key: b, exclude: [x]}]", vec![]),
+        ("key: a\nsinks: [{kind: console}]", vec!["sinks"]),
+        ("sinks: [{kind: console, name: datadog}]", vec!["sinks"]),
         ("key: a\nimport: {token: x}", vec!["grpc_address, import"]),
         ("key: a\ninterval: 1s\nextend_tags: [a]", vec!["interval", "extend_tags"]),
         (

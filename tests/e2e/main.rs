@@ -22,5 +22,6 @@ mod node;
 mod outage;
 mod proxy;
 mod relay;
+mod sinks;
 mod support;
 mod takeover;

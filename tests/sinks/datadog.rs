@@ -5,14 +5,14 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use veneur::config::settings::DatadogSettings;
+use veneur::config::settings::{DatadogSettings, FilterSettings};
 use veneur::config::{BaseUrl, Secret};
 use veneur::model::{
     AlertType, Event, FlushBatch, Interval, MetricKey, MetricKind, Point, PointKind, Priority,
     Scope, ServiceCheck, ServiceStatus, Suffix, Suffixes, TagSet, UnixSeconds,
 };
 use veneur::sinks::datadog::Datadog;
-use veneur::sinks::{Delivered, MetricSink, Node, Reason, SinkTask, Tally};
+use veneur::sinks::{Delivered, Filter, MetricSink, Node, Reason, SinkTask, Tally};
 use veneur::telemetry::Telemetry;
 use veneur::telemetry::registry::Total;
 
@@ -42,8 +42,13 @@ fn sink(settings: &DatadogSettings) -> Datadog {
     // Fails when another test was first, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let node = Node { host: Some("testhost".into()), tags: vec!["env:test".into()] };
-    Datadog::new(settings, node, interval(), Telemetry::default(), None)
+    Datadog::new("datadog", settings, node, interval(), Telemetry::default(), None)
         .expect("the settings are good")
+}
+
+/// Nothing is filtered.
+fn all() -> Filter {
+    Filter::new("datadog", FilterSettings::default())
 }
 
 fn key(name: &str, tags: &str) -> Arc<MetricKey> {
@@ -350,11 +355,12 @@ async fn what_becomes_of_a_flush_is_in_our_own_telemetry() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let telemetry = Telemetry::default();
     let settings = settings(&intake.url());
-    let sink = Datadog::new(&settings, Node::default(), interval(), telemetry.clone(), None)
-        .expect("the settings are good");
+    let sink =
+        Datadog::new("datadog", &settings, Node::default(), interval(), telemetry.clone(), None)
+            .expect("the settings are good");
     intake.fail(SERIES, [Fault::Status(403)]);
-    let task = SinkTask::spawn(sink, interval(), telemetry.clone());
-    task.offer(Arc::new(mixed()));
+    let task = SinkTask::spawn(sink, all(), interval(), telemetry.clone());
+    task.offer(Arc::new(mixed()), false);
     task.finish().await;
 
     let totals = telemetry.totals();

@@ -1,20 +1,15 @@
 //! Where things go, and the HTTP server.
 
-use std::num::NonZeroUsize;
-
-use super::{filled, flag, number};
+use super::{filled, flag};
 use crate::config::listen::{HTTP_FORMS, HttpAddress, Listener, split_host_port};
 use crate::config::machine::Machine;
 use crate::config::problem::Report;
 use crate::config::raw::{One, Raw};
 use crate::config::secret::{BaseUrl, Secret};
-use crate::config::settings::{DatadogSettings, HttpSettings};
+use crate::config::settings::HttpSettings;
 
 /// Loopback until told otherwise.
 const HTTP_ADDRESS: &str = "127.0.0.1:8127";
-const API_HOSTNAME: &str = "https://app.datadoghq.com";
-/// As Veneur 14 has it; v1.1.0 had no default.
-const FLUSH_MAX_PER_BODY: u64 = 25_000;
 
 /// The HTTP server. An empty `http_address` is none.
 pub(super) fn http(raw: &Raw, machine: &Machine, report: &mut Report) -> HttpSettings {
@@ -30,33 +25,6 @@ pub(super) fn http(raw: &Raw, machine: &Machine, report: &mut Report) -> HttpSet
         config: flag(&raw.http_config, false),
         quit: flag(&raw.http_quit, false),
     }
-}
-
-/// The Datadog sink: there is one if a key or an address is given.
-pub(super) fn datadog(raw: &Raw, report: &mut Report) -> Option<DatadogSettings> {
-    let max = number(&raw.flush_max_per_body, 1..=1_000_000, FLUSH_MAX_PER_BODY, report);
-    let key = filled(&raw.key);
-    let hostname = filled(&raw.api_hostname);
-    if let Some(given) = hostname
-        && key.is_none()
-    {
-        report.warn(&given.source, "set without key: Datadog itself would refuse what we send");
-    }
-    if key.is_none() && hostname.is_none() {
-        return None;
-    }
-    if let Some(given) = key
-        && given.value.contains(|c: char| !c.is_ascii_graphic())
-    {
-        report.refuse(&given.source, "not an API key", "ASCII without spaces");
-    }
-    Some(DatadogSettings {
-        api_hostname: base_url(&raw.api_hostname, report)
-            .or_else(|| BaseUrl::parse(API_HOSTNAME).ok())?,
-        key: key.map(|given| Secret::new(given.value.clone())),
-        key_in_query: flag(&raw.datadog_key_in_query, false),
-        flush_max_per_body: NonZeroUsize::new(max)?,
-    })
 }
 
 /// A base URL, if one is given that is not empty.

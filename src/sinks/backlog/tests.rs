@@ -23,6 +23,8 @@ struct Script {
 }
 
 impl Transport for Arc<Script> {
+    type Target = Target;
+
     async fn post(&self, target: &Target, body: Bytes) -> Outcome {
         let mut requests = self.requests.lock().expect("no test panics here");
         requests.push((target.path().to_owned(), body, Instant::now()));
@@ -43,7 +45,7 @@ fn refused(status: u16) -> Outcome {
 }
 
 struct Rig {
-    backlog: Backlog<Arc<Script>>,
+    backlog: Backlog,
     telemetry: Telemetry,
     script: Arc<Script>,
 }
@@ -71,6 +73,7 @@ impl Rig {
         let route = |class, path| Route {
             class,
             target: Target::new(&base, path, HeaderMap::new()).expect("a good URL"),
+            tag: String::new(),
             duration_ns: names::FLUSH_DURATION_NS,
             content_length_bytes: names::FLUSH_CONTENT_LENGTH_BYTES,
             error_total: names::FLUSH_ERROR_TOTAL,
@@ -80,14 +83,14 @@ impl Rig {
         let poster = Poster::new(script, "test", interval, self.telemetry.clone());
         let routes = [route(Class::Points, "/points"), route(Class::Events, "/events")];
         let routes = routes.map(Arc::new).to_vec();
-        self.backlog.send_by(Courier { poster: Arc::new(poster), routes });
+        self.backlog.send_by(Courier { poster: Arc::new(poster), routes, format: "" });
     }
 
     /// Keeps bodies that are their own texts, each of as many points as its length.
     fn keep(&self, bodies: &[&'static str]) {
         for body in bodies {
             let body = Bytes::from_static(body.as_bytes());
-            self.backlog.keep().put(Class::Points, body.len() as u64, Instant::now(), body);
+            self.backlog.keep().put("", Class::Points, body.len() as u64, Instant::now(), body);
         }
     }
 
@@ -153,11 +156,12 @@ async fn a_flush_that_fails_is_kept_and_the_next_one_is_tried_once() {
     let rig = Rig::new(std::iter::repeat_n(refused(500), 1_000));
     let interval = Interval::new(10 * SECOND).expect("not zero");
     let poster = Poster::new(Arc::clone(&rig.script), "test", interval, Telemetry::default());
-    let poster = Arc::new(poster.keeping(Arc::clone(rig.backlog.keep())));
+    let poster = Arc::new(poster.keeping(Arc::clone(rig.backlog.keep()), ""));
     let base = BaseUrl::parse("http://intake").expect("a good URL");
     let route = Arc::new(Route {
         class: Class::Points,
         target: Target::new(&base, "/points", HeaderMap::new()).expect("a good URL"),
+        tag: String::new(),
         duration_ns: names::FLUSH_DURATION_NS,
         content_length_bytes: names::FLUSH_CONTENT_LENGTH_BYTES,
         error_total: names::FLUSH_ERROR_TOTAL,

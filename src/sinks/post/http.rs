@@ -1,5 +1,7 @@
 //! HTTP as a transport of sinks ([`crate::net::http`]).
 
+use std::fmt;
+
 use bytes::Bytes;
 use reqwest::Url;
 use reqwest::header::HeaderMap;
@@ -61,6 +63,12 @@ impl Target {
     }
 }
 
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.path())
+    }
+}
+
 /// An HTTP client for one base URL.
 pub struct Http {
     client: reqwest::Client,
@@ -84,6 +92,8 @@ impl Http {
 }
 
 impl Transport for Http {
+    type Target = Target;
+
     async fn post(&self, target: &Target, body: Bytes) -> Outcome {
         let request =
             self.client.post(target.url.clone()).headers(target.headers.clone()).body(body);

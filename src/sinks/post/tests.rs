@@ -53,6 +53,8 @@ impl Script {
 }
 
 impl Transport for Script {
+    type Target = Target;
+
     async fn post(&self, _target: &Target, body: Bytes) -> Outcome {
         let refused = |status, after: Option<u64>| Outcome::Refused {
             status,
@@ -126,6 +128,7 @@ where
     let route = Arc::new(Route {
         class: Class::Points,
         target: Target::new(&base, "/items", HeaderMap::new()).expect("a good URL"),
+        tag: String::new(),
         duration_ns: names::FLUSH_DURATION_NS,
         content_length_bytes: names::FLUSH_CONTENT_LENGTH_BYTES,
         error_total: names::FLUSH_ERROR_TOTAL,

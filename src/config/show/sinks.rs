@@ -1,0 +1,51 @@
+//! Sinks, as entries of `sinks`.
+
+use serde_json::{Map, Value, json};
+
+use super::{hidden, shown_matcher};
+use crate::config::settings::{DatadogSettings, FilterSettings, SinkKind, SinkSettings};
+use crate::model::Pattern;
+
+/// One entry.
+///
+/// Taken apart field by field, so that a new setting cannot be forgotten here.
+pub(super) fn shown(sink: &SinkSettings) -> Value {
+    let SinkSettings { name, kind, filter } = sink;
+    let mut shown = Map::new();
+    shown.insert("kind".to_owned(), json!(kind.as_str()));
+    shown.insert("name".to_owned(), json!(name));
+    let settings = match kind {
+        SinkKind::Datadog(datadog) => shown_datadog(datadog),
+        SinkKind::Console { own } => vec![("own", json!(own))],
+    };
+    let settings = settings.into_iter().chain(shown_filter(filter));
+    shown.extend(settings.map(|(name, value)| (name.to_owned(), value)));
+    Value::Object(shown)
+}
+
+fn shown_filter(filter: &FilterSettings) -> Vec<(&'static str, Value)> {
+    let FilterSettings { include, exclude, strip_tags } = filter;
+    let patterns = |patterns: &[Pattern]| patterns.iter().map(shown_pattern).collect::<Vec<_>>();
+    vec![
+        ("include", json!(patterns(include))),
+        ("exclude", json!(patterns(exclude))),
+        ("strip_tags", json!(strip_tags.iter().map(shown_matcher).collect::<Vec<_>>())),
+    ]
+}
+
+fn shown_pattern(pattern: &Pattern) -> String {
+    match pattern {
+        Pattern::Name(glob) => glob.as_str().to_owned(),
+        Pattern::Tag(glob) => format!("#{}", glob.as_str()),
+    }
+}
+
+fn shown_datadog(datadog: &DatadogSettings) -> Vec<(&'static str, Value)> {
+    let DatadogSettings { api_hostname, key, key_in_query, flush_max_per_body } = datadog;
+    vec![
+        ("key", json!(hidden(key.is_some()))),
+        ("api_hostname", json!(api_hostname.redacted())),
+        ("flush_max_per_body", json!(flush_max_per_body.get())),
+        ("key_in_query", json!(key_in_query)),
+    ]
+}

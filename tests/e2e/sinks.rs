@@ -1,0 +1,90 @@
+//! Several sinks side by side.
+
+use std::collections::BTreeSet;
+
+use crate::fake_intake::{FakeIntake, Fault};
+use crate::ledger::total;
+use crate::support::{DEADLINE, Daemon, wait_until};
+
+const COMMON: &str = "udp_address: 127.0.0.1:0\nhttp_address: 127.0.0.1:0\nhostname: h\n\
+                      stats_address: 127.0.0.1:9\n";
+
+/// Names and tags of all series an intake took.
+fn series(intake: &FakeIntake) -> BTreeSet<String> {
+    let all = intake.series().into_iter();
+    all.map(|series| format!("{} {}", series["metric"], series["tags"])).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metrics_reach_the_sinks_that_want_them() {
+    let (one, other) = (FakeIntake::start().await, FakeIntake::start().await);
+    let config = format!(
+        "{COMMON}interval: 5m\ntags: [pod:7, env:test]\nkey: x\napi_hostname: {}\n\
+         tags_exclude: [pod|other]\nsinks:\n  - kind: datadog\n    name: other\n    key: y\n    \
+         api_hostname: {}\n    include: ['web.*', '#team:b']\n    exclude: ['#env:dev']\n",
+        one.url(),
+        other.url(),
+    );
+    let counts = tokio::task::spawn_blocking(move || {
+        let mut daemon = Daemon::start(&config);
+        daemon.send([
+            &b"web.hits:1|c|#pod:1\nweb.dev:1|c|#env:dev\ndb.load:1|g"[..],
+            b"db.size:1|g|#team:b\nweb.only:1|c|#veneursinkonly:datadog\n_e{1,1}:a|b|#pod:1",
+        ]);
+        daemon.signal("TERM");
+        daemon.wait_for_log("drained");
+        daemon.wait();
+    });
+    counts.await.expect("it does not panic");
+    let all = [
+        r#""db.load" ["pod:7","env:test"]"#,
+        r#""db.size" ["team:b","pod:7","env:test"]"#,
+        r#""web.dev" ["env:dev","pod:7","env:test"]"#,
+        r#""web.hits" ["pod:1","pod:7","env:test"]"#,
+        r#""web.only" ["veneursinkonly:datadog","pod:7","env:test"]"#,
+    ];
+    assert_eq!(series(&one), all.map(str::to_owned).into());
+    let chosen = [r#""db.size" ["team:b","env:test"]"#, r#""web.hits" ["env:test"]"#];
+    assert_eq!(series(&other), chosen.map(str::to_owned).into());
+    let event = other.received_at("/intake").remove(0).json();
+    assert_eq!(event["events"]["api"][0]["tags"].to_string(), r#"["env:test"]"#);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sink_that_hangs_delays_no_other_and_every_point_is_in_the_books() {
+    let (stuck, quick) = (FakeIntake::start().await, FakeIntake::start().await);
+    stuck.fail_always(Some(Fault::Hang));
+    let config = format!(
+        "{COMMON}interval: 1s\nsinks:\n  - {{kind: datadog, name: stuck, key: x, api_hostname: '{}'}}\n  \
+         - {{kind: datadog, name: quick, key: x, api_hostname: '{}', exclude: [not.there]}}\n  \
+         - {{kind: datadog, name: dead, key: x, api_hostname: 'http://127.0.0.1:9'}}\n  \
+         - {{kind: console, include: [nothing]}}\n",
+        stuck.url(),
+        quick.url(),
+    );
+    let running = tokio::task::spawn_blocking(move || {
+        let daemon = Daemon::start(&config);
+        let flushed = |sink: &str| total(&daemon, "veneur_sink_metrics_flushed_total", sink);
+        for n in 1..=4 {
+            daemon.send([&b"a:1|c"[..]]);
+            wait_until("it is flushed", || flushed("quick") >= n);
+        }
+        let of = |family: &str, sink: &str| {
+            total(
+                &daemon,
+                &format!("veneur_sink_metrics_{family}_total"),
+                &format!("sink=\"{sink}\""),
+            )
+        };
+        wait_until("the console has skipped it", || of("skipped", "console") >= 4);
+        assert_eq!((of("dropped", "quick"), of("skipped", "quick")), (0, 0));
+        assert_eq!((of("flushed", "stuck"), of("flushed", "dead")), (0, 0));
+        // What was not taken in its interval waits.
+        let waits = |sink: &str| total(&daemon, "veneur_spool_items", &format!("spool=\"{sink}\""));
+        wait_until("it waits", || waits("dead") + of("dropped", "dead") >= 3);
+        wait_until("it waits", || waits("stuck") + of("dropped", "stuck") >= 2);
+    });
+    tokio::time::timeout(DEADLINE * 2, running).await.expect("in time").expect("it does not panic");
+    assert!(quick.received_at("/api/v1/series").len() >= 4);
+    assert!(!stuck.received().is_empty());
+}
