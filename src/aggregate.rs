@@ -11,14 +11,17 @@ mod import;
 pub mod intern;
 pub mod limits;
 pub mod members;
+pub mod memory;
 pub mod render;
 pub mod shard;
 
 pub use batch::{Batch, KeyHasher, OpKey, Ops, shard_of};
 pub use client_drops::ClientDrops;
 pub use histogram::Histogram;
+pub use intern::SlotId;
 pub use limits::{ContextLimits, Folded};
 pub use members::Members;
+pub use memory::Memory;
 pub use render::{Plan, Rendered, render};
 pub use shard::{Shard, Snapshot};
 
@@ -50,14 +53,37 @@ impl Aggregate {
         }
     }
 
-    /// Adds one sample: `value` holds the bits of a double, or for sets a member's hash.
+    /// Adds one sample: `value` holds the bits of a double, or for sets a member's hash. Returns
+    /// by how much [`Aggregate::heap_bytes`] has grown.
     #[inline]
-    pub fn apply(&mut self, value: u64, weight: Weight) {
+    pub fn apply(&mut self, value: u64, weight: Weight) -> usize {
         match self {
             Aggregate::Counter(sum) => *sum += f64::from_bits(value) * weight.as_f64(),
             Aggregate::Gauge(last) => *last = f64::from_bits(value),
-            Aggregate::Histogram(histogram) => histogram.add(f64::from_bits(value), weight),
-            Aggregate::Set(members) => members.insert_hash(value),
+            Aggregate::Histogram(histogram) => return histogram.add(f64::from_bits(value), weight),
+            Aggregate::Set(members) => return members.insert_hash(value),
+        }
+        0
+    }
+
+    /// Adds what another of the same kind has accumulated, as if its samples came now: of two
+    /// gauges, its value stays.
+    fn merge(&mut self, other: Aggregate) {
+        match (self, other) {
+            (Aggregate::Counter(sum), Aggregate::Counter(more)) => *sum += more,
+            (Aggregate::Gauge(last), Aggregate::Gauge(value)) => *last = value,
+            (Aggregate::Histogram(ours), Aggregate::Histogram(theirs)) => ours.merge(*theirs),
+            (Aggregate::Set(ours), Aggregate::Set(theirs)) => ours.merge(&theirs),
+            (ours, theirs) => unreachable!("{ours:?} and {theirs:?} are of one kind"),
+        }
+    }
+
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Aggregate::Counter(_) | Aggregate::Gauge(_) => 0,
+            Aggregate::Histogram(histogram) => size_of::<Histogram>() + histogram.heap_bytes(),
+            Aggregate::Set(members) => size_of::<Members>() + members.heap_bytes(),
         }
     }
 }

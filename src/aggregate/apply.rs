@@ -7,6 +7,7 @@
 
 use super::batch::{Op, Ops};
 use super::intern::{Candidate, SlotId};
+use super::limits::Origin;
 use super::{Aggregate, Shard};
 use crate::model::{MetricKind, Scope};
 
@@ -46,6 +47,7 @@ impl Shard {
             self.find_slots(ops, buffer, &mut scratch);
             let counts = self.find_places(ops, &mut scratch);
             self.add(ops, &scratch, counts, &mut legacy_hashes);
+            self.relieve();
         }
         self.scratch = Some(scratch);
     }
@@ -81,7 +83,7 @@ impl Shard {
             let kind = op.key.kind as usize;
             scratch.by_kind[kind][counts[kind] % CHUNK] = index as u8; // below CHUNK
             counts[kind] += 1;
-            scratch.places.push(self.touch(slot, op.key.kind));
+            scratch.places.push(self.touch(slot, op.key.kind, Origin::Sample));
         }
         counts
     }
@@ -93,22 +95,27 @@ impl Shard {
         counts: [usize; KINDS],
         legacy_hashes: &mut impl Iterator<Item = u64>,
     ) {
+        let mut grown = 0;
         for (kind, (of_kind, count)) in
             MetricKind::ALL.into_iter().zip(scratch.by_kind.iter().zip(counts))
         {
             for index in of_kind[..count].iter().map(|&index| usize::from(index)) {
                 let op = &ops[index];
                 let (key, aggregate) = &mut self.open[scratch.places[index] as usize];
-                aggregate.apply(op.value, op.weight);
+                grown += aggregate.apply(op.value, op.weight);
                 if kind == MetricKind::Set
                     && let Some(hash) = legacy_hashes.next()
                     && let Aggregate::Set(members) = aggregate
                     // A set that is finished here needs no other form.
                     && key.scope != Scope::LocalOnly
                 {
+                    let before = members.heap_bytes();
                     members.insert_legacy_hash(hash);
+                    // A list can be longer than the registers that it turns into.
+                    grown = (grown + members.heap_bytes()).wrapping_sub(before);
                 }
             }
         }
+        self.sketch_bytes = self.sketch_bytes.wrapping_add(grown);
     }
 }

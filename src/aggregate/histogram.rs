@@ -14,10 +14,10 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Adds one sample received here.
+    /// Adds one sample received here; returns by how much [`Histogram::heap_bytes`] has grown.
     #[inline]
-    pub fn add(&mut self, value: f64, weight: Weight) {
-        self.own.add(value, weight);
+    pub fn add(&mut self, value: f64, weight: Weight) -> usize {
+        self.own.add_growing(value, weight)
     }
 
     /// Merges a digest whose node emits its aggregates itself: only percentiles see it.
@@ -36,6 +36,20 @@ impl Histogram {
         } else {
             self.own.merge(&digest);
         }
+    }
+
+    /// Adds everything in `other`, each to its like.
+    pub fn merge(&mut self, other: Histogram) {
+        self.import_as_own(other.own);
+        if let Some(imported) = other.imported {
+            self.import(*imported);
+        }
+    }
+
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        let imported = self.imported.as_ref();
+        self.own.heap_bytes() + imported.map_or(0, |it| size_of::<Digest>() + it.heap_bytes())
     }
 
     /// One aggregate of the samples received here; `None` if there were none.

@@ -7,6 +7,7 @@
 //!
 //! Source: Veneur v1.1.0 `worker.go`, `ImportMetric`; v14 `ImportMetricGRPC`.
 
+use super::limits::Origin;
 use super::shard::Shard;
 use super::{Aggregate, Histogram};
 use crate::model::{MetricKey, MetricKind, Scope};
@@ -22,8 +23,10 @@ impl Shard {
         let ImportedEntry { name, tags, kind, scope, value } = entry;
         let scope = scope_of_imported(kind, scope);
         let slot = self.slot_of_imported(MetricKey { name: name.into(), tags, kind, scope });
-        let place = self.touch(slot, kind);
-        match (&mut self.open[place as usize].1, value) {
+        let place = self.touch(slot, kind, Origin::Import);
+        let aggregate = &mut self.open[place as usize].1;
+        let before = aggregate.heap_bytes();
+        match (&mut *aggregate, value) {
             (Aggregate::Counter(sum), ImportedValue::Counter(more)) => *sum += more,
             (Aggregate::Gauge(last), ImportedValue::Gauge(value)) => *last = value,
             (Aggregate::Set(members), ImportedValue::Set(more)) => members.import(&more),
@@ -32,6 +35,8 @@ impl Shard {
             }
             (aggregate, value) => unreachable!("a {kind} is {aggregate:?}, and comes as {value:?}"),
         }
+        self.sketch_bytes = self.sketch_bytes - before + aggregate.heap_bytes();
+        self.relieve();
     }
 }
 

@@ -6,7 +6,8 @@
 //! bounded whatever clients send: [`Census`] has the rooms, [`refused`] remembers which
 //! spellings fold so that not every sample of them is sorted and looked up anew.
 //!
-//! Known series never come here: a shard asks when it learns one.
+//! Known series never come here: a shard asks when it learns one. What their digests and sets
+//! take is bounded in [`super::memory`].
 
 mod census;
 mod folded;
@@ -43,6 +44,8 @@ pub struct ContextLimits {
     pub tag_length: usize,
     /// Bytes of a name.
     pub name_length: usize,
+    /// Bytes that keys, digests and sets may take, those being flushed among them.
+    pub memory: usize,
 }
 
 /// Why there is no room for a new series.
@@ -60,17 +63,20 @@ pub enum Limit {
     TagLength,
     /// [`ContextLimits::name_length`].
     NameLength,
+    /// [`ContextLimits::memory`].
+    Memory,
 }
 
 impl Limit {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Limit; 6] = [
+    pub const ALL: [Limit; 7] = [
         Limit::Contexts,
         Limit::ContextsPerName,
         Limit::KeyBytes,
         Limit::TagsPerMetric,
         Limit::TagLength,
         Limit::NameLength,
+        Limit::Memory,
     ];
 
     /// The word for it in telemetry tags and logs: its key in the configuration, if it has one.
@@ -82,6 +88,7 @@ impl Limit {
             Limit::TagsPerMetric => "tags_per_metric",
             Limit::TagLength => "tag_length",
             Limit::NameLength => "name_length",
+            Limit::Memory => "memory",
         }
     }
 }
@@ -94,13 +101,15 @@ impl ContextLimits {
         tags_per_metric: usize::MAX,
         tag_length: usize::MAX,
         name_length: usize::MAX,
+        memory: usize::MAX,
     };
 
     /// What one of `shards` may hold if all together may hold this: an even share, rounded up.
     /// All series of a name are in one shard.
     #[must_use]
     pub fn share(self, shards: NonZeroUsize) -> ContextLimits {
-        ContextLimits { contexts: self.contexts.div_ceil(shards.get()), ..self }
+        let share = |whole: usize| whole.div_ceil(shards.get());
+        ContextLimits { contexts: share(self.contexts), memory: share(self.memory), ..self }
     }
 
     /// What of a key is too much, if anything. The tags of overflow series are ours.

@@ -13,10 +13,13 @@ pub struct Members {
 }
 
 impl Members {
-    /// Adds the member with this hash, received here.
+    /// Adds the member with this hash, received here; returns by how much
+    /// [`Members::heap_bytes`] has grown.
     #[inline]
-    pub fn insert_hash(&mut self, hash: u64) {
+    pub fn insert_hash(&mut self, hash: u64) -> usize {
+        let before = self.all.heap_bytes();
         self.all.insert_hash(hash);
+        self.all.heap_bytes() - before
     }
 
     /// Adds it to what an upstream Veneur 1.1.0 reads.
@@ -28,6 +31,21 @@ impl Members {
     pub fn import(&mut self, members: &Cardinality) {
         self.has_imported = true;
         self.all.merge(members);
+    }
+
+    /// Adds all members of `other`, wherever they were received.
+    pub fn merge(&mut self, other: &Members) {
+        self.all.merge(&other.all);
+        self.has_imported |= other.has_imported;
+        if let Some(legacy) = &other.legacy {
+            self.legacy.get_or_insert_default().merge(legacy);
+        }
+    }
+
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        let legacy = self.legacy.as_ref();
+        self.all.heap_bytes() + legacy.map_or(0, |set| size_of::<LegacySet>() + set.heap_bytes())
     }
 
     /// How many distinct members there are, about.

@@ -147,7 +147,9 @@ mod tests {
 
     fn histogram(values: &[f64]) -> Aggregate {
         let mut histogram = Histogram::default();
-        values.iter().for_each(|&value| histogram.add(value, Weight::ONE));
+        for &value in values {
+            histogram.add(value, Weight::ONE);
+        }
         Aggregate::Histogram(Box::new(histogram))
     }
 

@@ -1,5 +1,6 @@
 //! One worker's table of series.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::Aggregate;
@@ -8,6 +9,7 @@ use super::batch::OpKey;
 use super::intern::{Interner, SlotId};
 use super::limits::refused::Refused;
 use super::limits::{Census, ContextLimits, FoldCounts, Folded, Limit, Origin, OverflowKeys, Room};
+use super::memory::{Memory, Thresholds};
 use crate::model::{ExtendTags, MetricKey, MetricKind, Role, TagSet, text};
 
 /// A series without samples for this many intervals is forgotten.
@@ -29,20 +31,33 @@ pub struct Shard {
     extend_tags: ExtendTags,
     pub(super) interner: Interner,
     /// By slot: the series.
-    keys: Vec<Arc<MetricKey>>,
+    pub(super) keys: Vec<Arc<MetricKey>>,
     /// By slot: where its aggregate is.
-    places: Vec<Place>,
-    /// The series with samples in this interval, in the order of their first one.
+    pub(super) places: Vec<Place>,
+    /// The series with samples in this interval.
     pub(super) open: Vec<Entry>,
-    /// Number of the running interval, from 1.
-    interval: u32,
+    /// Their slots.
+    open_slots: Vec<SlotId>,
+    /// On the heap, of all that is open.
+    pub(super) sketch_bytes: usize,
+    /// Counts up, from 1, at the beginning of each interval.
+    pub(super) epoch: u32,
+    /// The epoch with which the running interval began.
+    pub(super) began: u32,
+    /// Intervals so far.
+    intervals: u32,
+    /// The epochs with which recent intervals began, the running one first.
+    beginnings: VecDeque<u32>,
+    /// Slots below this one were known before the interval.
+    pub(super) known: usize,
     /// Who takes how much room, by slot.
-    census: Census,
+    pub(super) census: Census,
+    pub(super) thresholds: Thresholds,
     /// Where series go for which there is none.
     overflow: OverflowKeys,
     /// Spellings that do.
     refused: Refused,
-    folds: FoldCounts,
+    pub(super) folds: FoldCounts,
     /// For [`Shard::apply`].
     pub(super) scratch: Option<Box<Scratch>>,
 }
@@ -52,20 +67,26 @@ pub type Entry = (Arc<MetricKey>, Aggregate);
 
 /// Where the aggregate of a series is.
 #[derive(Clone, Copy, Debug)]
-struct Place {
-    /// The interval of its last sample; 0 if it has had none.
-    interval: u32,
-    /// Its index among the series of that interval.
-    at: u32,
+pub(super) struct Place {
+    /// The epoch of its last sample; 0 if it has had none. With [`FOLDED`] its samples go to
+    /// another series, until the interval ends.
+    pub(super) epoch: u32,
+    /// Its index among the open series; or the slot of the other one.
+    pub(super) at: u32,
 }
+
+/// No epoch has this bit, so samples of such a series are noticed without being looked for.
+pub(super) const FOLDED: u32 = 1 << 31;
 
 /// What a shard hands over at flush: the series touched since the last one.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    /// Keys and what they accumulated, in the order of their first sample.
+    /// Keys and what they accumulated.
     pub entries: Vec<Entry>,
     /// Series the shard knows, idle ones included.
     pub series: usize,
+    /// What was held.
+    pub memory: Memory,
     /// What there was no room for.
     pub folded: Folded,
     /// Series forgotten. Letting go of many takes longer than the shard should be kept waiting.
@@ -100,6 +121,7 @@ impl Shard {
         Shard {
             overflow: OverflowKeys::new(&extend_tags, &name),
             census: Census::new(limits),
+            thresholds: Thresholds::new(limits.memory, 0),
             refused: Refused::new(limits.contexts),
             folds: FoldCounts::default(),
             role,
@@ -108,20 +130,68 @@ impl Shard {
             keys: Vec::new(),
             places: Vec::new(),
             open: Vec::new(),
-            interval: 1,
+            open_slots: Vec::new(),
+            sketch_bytes: 0,
+            epoch: 1,
+            began: 1,
+            intervals: 1,
+            beginnings: VecDeque::from([1]),
+            known: 0,
             scratch: None,
         }
     }
 
     /// Where the aggregate of a series of that kind is among the open ones.
     #[inline(always)]
-    pub(super) fn touch(&mut self, slot: SlotId, kind: MetricKind) -> u32 {
-        let place = &mut self.places[slot as usize];
-        if place.interval != self.interval {
-            *place = Place { interval: self.interval, at: self.open.len() as u32 };
-            self.open.push((Arc::clone(&self.keys[slot as usize]), Aggregate::new(kind)));
+    pub(super) fn touch(&mut self, slot: SlotId, kind: MetricKind, origin: Origin) -> u32 {
+        let place = self.places[slot as usize];
+        if place.epoch == self.epoch { place.at } else { self.touch_anew(slot, kind, origin) }
+    }
+
+    /// The same where it is not open, or not where it should be.
+    #[inline]
+    fn touch_anew(&mut self, slot: SlotId, kind: MetricKind, origin: Origin) -> u32 {
+        let place = self.places[slot as usize];
+        let has_digest_or_set = kind.has_digest() || kind == MetricKind::Set;
+        if has_digest_or_set {
+            if place.epoch >= FOLDED | self.began {
+                return self.touch_folded(place.at, kind, origin);
+            }
+            if !self.has_memory_for(slot) {
+                let target = self.open_elsewhere(slot, origin);
+                return self.touch_folded(target, kind, origin);
+            }
         }
-        place.at
+        let at = self.open.len() as u32;
+        let aggregate = Aggregate::new(kind);
+        self.sketch_bytes += aggregate.heap_bytes();
+        self.places[slot as usize] = Place { epoch: self.epoch, at };
+        self.open.push((Arc::clone(&self.keys[slot as usize]), aggregate));
+        self.open_slots.push(slot);
+        at
+    }
+
+    /// The same for a sample of a series whose samples go to another one.
+    #[cold]
+    fn touch_folded(&mut self, mut target: SlotId, kind: MetricKind, origin: Origin) -> u32 {
+        let Place { epoch, at } = self.places[target as usize];
+        if epoch >= FOLDED | self.began {
+            target = at;
+        } else if epoch < self.began && !self.has_memory_for(target) {
+            target = self.open_elsewhere(target, origin);
+        }
+        self.folds.sample(target);
+        self.touch(target, kind, origin)
+    }
+
+    /// Takes an open aggregate out.
+    pub(super) fn close(&mut self, at: u32) -> Entry {
+        let entry = self.open.swap_remove(at as usize);
+        self.open_slots.swap_remove(at as usize);
+        if let Some(&moved) = self.open_slots.get(at as usize) {
+            self.places[moved as usize].at = at;
+        }
+        entry
     }
 
     /// The slot of a raw key in `buffer`, which is learnt if it is new; and whether one was.
@@ -178,16 +248,24 @@ impl Shard {
 
     /// The slot of what stands for a new series that there is no room for.
     fn fold(&mut self, key: MetricKey, limit: Limit, origin: Origin) -> SlotId {
-        let slot = match self.find_or_add(self.overflow.of_name(key, origin), Room::Overflow) {
-            Ok(slot) => slot,
-            Err((key, _)) => {
-                self.folds.name(&key.name);
-                let last = self.overflow.last(&key);
-                self.find_or_add(last, Room::Last).expect("there is always room for the last")
-            }
-        };
+        let slot = self.overflow_slot(key, origin);
         self.folds.context(slot, limit);
         slot
+    }
+
+    /// The slot of what stands for series of a name.
+    pub(super) fn overflow_slot(&mut self, key: MetricKey, origin: Origin) -> SlotId {
+        match self.find_or_add(self.overflow.of_name(key, origin), Room::Overflow) {
+            Ok(slot) => slot,
+            Err((key, _)) => self.last_slot(&key),
+        }
+    }
+
+    /// The slot of what stands for a series that there is no room for under its name.
+    pub(super) fn last_slot(&mut self, key: &MetricKey) -> SlotId {
+        self.folds.name(&key.name);
+        let last = self.overflow.last(key);
+        self.find_or_add(last, Room::Last).expect("there is always room for the last")
     }
 
     /// Finds or makes the slot of a canonical key; gives the key back if there is no room.
@@ -199,11 +277,17 @@ impl Shard {
         if let Err(limit) = self.census.admit(&key, room) {
             return Err((key, limit));
         }
+        self.note_keys();
         let slot = self.keys.len() as SlotId;
         self.interner.add_canonical(&key, slot);
         self.keys.push(Arc::new(key));
-        self.places.push(Place { interval: 0, at: 0 });
+        self.places.push(Place { epoch: 0, at: 0 });
         Ok(slot)
+    }
+
+    /// What sketches may take depends on what keys do.
+    fn note_keys(&mut self) {
+        self.thresholds = Thresholds::new(self.census.memory_limit(), self.census.key_memory());
     }
 
     /// Hands over everything accumulated and starts the next interval.
@@ -211,25 +295,42 @@ impl Shard {
         let room = Vec::with_capacity(self.open.len());
         let entries = std::mem::replace(&mut self.open, room);
         let series = self.keys.len();
+        let memory = self.memory();
         let folded = self.folds.take(&self.keys);
-        self.interval += 1;
+        self.open_slots.clear();
+        self.sketch_bytes = 0;
+        self.begin_interval();
         let forgotten = self.forget_idle(folded.samples > 0);
-        Snapshot { entries, series, folded, forgotten }
+        self.known = self.keys.len();
+        self.note_keys();
+        Snapshot { entries, series, memory, folded, forgotten }
+    }
+
+    fn begin_interval(&mut self) {
+        self.intervals += 1;
+        self.epoch += 1;
+        self.began = self.epoch;
+        self.beginnings.truncate(IDLE_INTERVALS as usize);
+        self.beginnings.push_front(self.began);
     }
 
     /// Forgets series that have been idle for long, once there are enough of them; and those
     /// that are in the way of others, where there is no room.
     fn forget_idle(&mut self, is_short_of_room: bool) -> Vec<Arc<MetricKey>> {
-        let now = self.interval;
         // Looking costs as much as a flush, so not every interval.
-        if !is_short_of_room && !now.is_multiple_of(IDLE_INTERVALS / 4) {
+        if !is_short_of_room && !self.intervals.is_multiple_of(IDLE_INTERVALS / 4) {
             return Vec::new();
         }
         let census = &self.census;
+        // Whether it has had no sample in so many intervals before this one.
+        let beginning = |intervals: u32| self.beginnings.get(intervals as usize).copied();
+        let (long_ago, lately) = (beginning(IDLE_INTERVALS), beginning(IDLE_IN_THE_WAY));
         let is_idle = |slot: usize, place: &Place| {
-            let idle = now - place.interval;
-            idle > IDLE_INTERVALS
-                || is_short_of_room && idle > IDLE_IN_THE_WAY && census.is_in_the_way(slot)
+            let last = place.epoch & !FOLDED;
+            long_ago.is_some_and(|began| last < began)
+                || is_short_of_room
+                    && lately.is_some_and(|began| last < began)
+                    && census.is_in_the_way(slot)
         };
         let mut kept = 0;
         let places = self.places.iter().enumerate();

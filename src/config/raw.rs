@@ -37,6 +37,7 @@ pub(super) struct Raw {
     pub(super) limits_tags_per_metric: One<u64>,
     pub(super) limits_tag_length: One<u64>,
     pub(super) limits_name_length: One<u64>,
+    pub(super) limits_memory: One<u64>,
     pub(super) hostname: One<String>,
     pub(super) omit_empty_hostname: One<bool>,
     pub(super) tags: Many<String>,
@@ -195,6 +196,7 @@ pub(super) static ROWS: &[Row] = &[
     Row::new("limits.tags_per_metric", |raw, read| raw.limits_tags_per_metric = read.one()),
     Row::new("limits.tag_length", |raw, read| raw.limits_tag_length = read.one()),
     Row::new("limits.name_length", |raw, read| raw.limits_name_length = read.one()),
+    Row::new("limits.memory", |raw, read| raw.limits_memory = read.one()),
     // Identity
     Row::new("hostname", |raw, read| raw.hostname = read.one()),
     Row::new("omit_empty_hostname", |raw, read| raw.omit_empty_hostname = read.one()),

@@ -96,6 +96,8 @@ pub struct LimitSettings {
     pub tag_length: NonZeroUsize,
     /// Bytes of a name.
     pub name_length: NonZeroUsize,
+    /// Bytes that keys, digests and sets may take.
+    pub memory: NonZeroUsize,
 }
 
 /// Statsd listeners and their limits.

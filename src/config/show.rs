@@ -134,14 +134,21 @@ fn effective(settings: &Settings) -> Vec<(&'static str, Value)> {
 }
 
 fn shown_limits(limits: &LimitSettings) -> Vec<(&'static str, Value)> {
-    let LimitSettings { contexts, contexts_per_name, tags_per_metric, tag_length, name_length } =
-        limits;
+    let LimitSettings {
+        contexts,
+        contexts_per_name,
+        tags_per_metric,
+        tag_length,
+        name_length,
+        memory,
+    } = limits;
     vec![
         ("limits.contexts", json!(contexts)),
         ("limits.contexts_per_name", json!(contexts_per_name)),
         ("limits.tags_per_metric", json!(tags_per_metric)),
         ("limits.tag_length", json!(tag_length)),
         ("limits.name_length", json!(name_length)),
+        ("limits.memory", json!(memory)),
     ]
 }
 

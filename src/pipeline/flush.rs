@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::Collector;
 use super::worker::{Drained, Work, WorkerReport};
-use crate::aggregate::{Aggregate, ClientDrops, Folded, Plan, Rendered, render};
+use crate::aggregate::{Aggregate, ClientDrops, Folded, Memory, Plan, Rendered, render};
 use crate::model::{FlushBatch, Interval, MetricKey, MetricKind, UnixSeconds};
 
 /// Where flushes go. The server's hands them to the sinks and the forwarder.
@@ -45,6 +45,8 @@ pub struct FlushReport {
     pub series: [u64; MetricKind::ALL.len()],
     /// Series known, idle ones included.
     pub series_known: usize,
+    /// What they and their sketches took.
+    pub memory: Memory,
     /// What there was no room for.
     pub folded: Folded,
     /// Values not emitted because they were not finite.
@@ -228,6 +230,7 @@ impl Flusher {
         for Drained { mut snapshot, report: worker } in drained {
             report.workers.push(worker);
             report.series_known += snapshot.series;
+            report.memory.add(snapshot.memory);
             report.folded.add(std::mem::take(&mut snapshot.folded));
             let rendered: Rendered = render(snapshot, &self.plan, at);
             for (all, n) in report.series.iter_mut().zip(rendered.series) {

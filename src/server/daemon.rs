@@ -100,6 +100,7 @@ impl Daemon {
             tags_per_metric: settings.limits.tags_per_metric.get(),
             tag_length: settings.limits.tag_length.get(),
             name_length: settings.limits.name_length.get(),
+            memory: settings.limits.memory.get(),
         };
         let share = limits.share(settings.num_workers);
         let shards = (0..settings.num_workers.get())

@@ -79,6 +79,7 @@ fn record(telemetry: &Telemetry, flushed: &Flushed) {
         workers,
         series,
         series_known,
+        memory,
         folded: _,
         non_finite,
         client_drops,
@@ -103,6 +104,8 @@ fn record(telemetry: &Telemetry, flushed: &Flushed) {
     }
     telemetry.count(names::FLUSH_UNIQUE_TIMESERIES_TOTAL, "", series.iter().sum());
     telemetry.gauge(names::WORKER_CONTEXTS, "", *series_known as f64);
+    telemetry.gauge(names::LIMITS_MEMORY_BYTES, "part:keys", memory.keys as f64);
+    telemetry.gauge(names::LIMITS_MEMORY_BYTES, "part:sketches", memory.sketches as f64);
     telemetry.count(names::WORKER_EVENTS_FLUSHED_TOTAL, "", batch.events.len() as u64);
     telemetry.count(names::WORKER_CHECKS_FLUSHED_TOTAL, "", batch.checks.len() as u64);
     for (what, sum) in client_drops.iter() {

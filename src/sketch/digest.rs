@@ -97,13 +97,20 @@ impl Digest {
     /// Adds one sample. `value` must be finite: the parser and the importer see to it.
     #[inline]
     pub fn add(&mut self, value: f64, weight: Weight) {
+        self.add_growing(value, weight);
+    }
+
+    /// The same; returns by how much [`Digest::heap_bytes`] has grown.
+    #[inline]
+    pub fn add_growing(&mut self, value: f64, weight: Weight) -> usize {
         debug_assert!(value.is_finite(), "a digest takes finite values only");
         let value = without_sign_of_zero(value);
         // In Veneur mode `units` has no capacity, so every sample takes the other way.
         if weight == Weight::ONE && self.units.len() < self.units.capacity() {
             self.units.push(UnitSample::from_value(value));
+            0
         } else {
-            self.add_with_room(value, weight);
+            self.add_with_room(value, weight)
         }
     }
 
@@ -202,15 +209,18 @@ impl Digest {
 
     /// The way of a sample that does not simply fit into `units`.
     #[inline(never)]
-    fn add_with_room(&mut self, value: f64, weight: Weight) {
+    fn add_with_room(&mut self, value: f64, weight: Weight) -> usize {
+        let before = self.heap_bytes();
         if weight != Weight::ONE || self.mode == Mode::Veneur {
-            return self.add_weighted(value, weight.as_f64());
+            self.add_weighted(value, weight.as_f64());
+            return self.heap_bytes() - before;
         }
         match next_capacity(self.units.len()) {
             Some(capacity) => self.units.reserve_exact(capacity - self.units.len()),
             None => self.fold_units(),
         }
         self.units.push(UnitSample::from_value(value));
+        self.heap_bytes() - before
     }
 
     fn add_weighted(&mut self, value: f64, weight: f64) {

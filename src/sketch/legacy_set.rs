@@ -2,8 +2,8 @@
 //! reads nothing else.
 //!
 //! It is HyperLogLog with 2^18 registers over FNV-1a: a list of keys of 32 bits, or one byte a
-//! register once that list would be longer. Nothing here merges or estimates: what other nodes
-//! send in this form is refused, and distinct members are counted by the other sketch.
+//! register once that list would be longer. Nothing here estimates: what other nodes send in this
+//! form is refused, and distinct members are counted by the other sketch.
 //!
 //! Source: `github.com/clarkduvall/hyperloglog`, `HyperLogLogPlus`, as Veneur v1.1.0 uses it;
 //! `tests/import/legacy_sets.rs` holds it to what the real one sent.
@@ -61,14 +61,45 @@ impl Default for LegacySet {
 impl LegacySet {
     /// Adds the member with this hash; adding it again changes nothing.
     pub fn insert_hash(&mut self, hash: u64) {
+        self.insert_key(key_of(hash));
+    }
+
+    fn insert_key(&mut self, key: u32) {
         if let Form::Sparse(keys) = &self.0
             && keys.len() == keys.capacity()
         {
             self.make_room();
         }
         match &mut self.0 {
-            Form::Sparse(keys) => keys.push(key_of(hash)),
-            Form::Dense(registers) => raise(registers, key_of(hash)),
+            Form::Sparse(keys) => keys.push(key),
+            Form::Dense(registers) => raise(registers, key),
+        }
+    }
+
+    /// Adds all members of `other`.
+    pub fn merge(&mut self, other: &LegacySet) {
+        match &other.0 {
+            Form::Sparse(keys) => keys.iter().for_each(|&key| self.insert_key(key)),
+            Form::Dense(theirs) => {
+                let ours = std::mem::replace(&mut self.0, Form::Dense(theirs.clone()));
+                let Form::Dense(registers) = &mut self.0 else { return };
+                match ours {
+                    Form::Sparse(keys) => keys.iter().for_each(|&key| raise(registers, key)),
+                    Form::Dense(ours) => {
+                        for (register, ours) in registers.iter_mut().zip(ours) {
+                            *register = (*register).max(ours);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        match &self.0 {
+            Form::Sparse(keys) => keys.capacity() * size_of::<u32>(),
+            Form::Dense(registers) => registers.len(),
         }
     }
 
@@ -216,6 +247,18 @@ mod tests {
             let mut once = of_members(0..members);
             let mut often = of_members((0..members).rev().chain(0..members).chain(0..members));
             assert_eq!(once.encode(), often.encode(), "{members} members");
+        }
+    }
+
+    #[test]
+    fn merged_sets_are_those_of_all_members() {
+        for (all, cut) in
+            [(10, 4), (5_000, 4_000), (200_000, 10), (200_000, 199_990), (400_000, 200_000)]
+        {
+            let mut whole = of_members(0..all);
+            let mut merged = of_members(0..cut);
+            merged.merge(&of_members(cut / 2..all));
+            assert_eq!(merged.encode(), whole.encode(), "{all} members cut at {cut}");
         }
     }
 

@@ -150,8 +150,11 @@ metrics! {
     LIMITS_FOLDED_CONTEXTS_TOTAL = "limits.folded_contexts_total", Counter, One;
 
     /// The same by what there was too much of (`limit` contexts, contexts_per_name, key_bytes,
-    /// tags_per_metric, tag_length, name_length).
+    /// tags_per_metric, tag_length, name_length, memory).
     LIMITS_REACHED_TOTAL = "limits.reached_total", Counter, One;
+    /// What was held at the last flush, as `limits.memory` counts it (`part` keys, sketches; what
+    /// counts is the first and twice the second).
+    LIMITS_MEMORY_BYTES = "limits.memory_bytes", Gauge, Bytes;
 
     // The flush.
 

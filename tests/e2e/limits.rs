@@ -134,6 +134,44 @@ async fn who_folds_is_on_the_metrics_page_and_room_comes_back() {
     stop(vec![checking.await.expect("it does not panic")]).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn digests_without_room_fold_and_lose_no_sample() {
+    const TIMERS: u64 = 6_000;
+    const VALUES: u64 = 70;
+    let node = Node::start(json!({
+        "tcp_address": "127.0.0.1:0",
+        "limits": {"memory": 16 << 20},
+    }))
+    .await;
+    let values = (0..VALUES).map(|n| n.to_string()).collect::<Vec<_>>().join(":");
+    let steady = "steady:5:7|ms|#host:a".to_owned();
+    let flood = (0..TIMERS).map(|n| format!("flood:{values}|ms|#id:{n}"));
+    let lines: Vec<String> = std::iter::once(steady.clone()).chain(flood).chain([steady]).collect();
+    let sending = tokio::task::spawn_blocking(move || {
+        let address = node.daemon.statsd.iter().find_map(|at| at.strip_prefix("tcp://"));
+        let mut stream = TcpStream::connect(address.expect("it listens")).expect("it accepts");
+        stream.write_all((lines.join("\n") + "\n").as_bytes()).expect("it takes them");
+        drop(stream);
+        wait_until("all samples are taken", || {
+            let taken = total(&node.daemon, "veneur_listen_samples_total", "protocol=\"tcp\"");
+            taken == TIMERS * VALUES + 4
+        });
+        node
+    });
+    let mut nodes = stop(vec![sending.await.expect("it is taken")]).await;
+    let series = nodes[0].intake.series();
+    let counts: Vec<&Value> = series.iter().filter(|one| one["metric"] == "flood.count").collect();
+    assert_eq!(counts.iter().map(|one| count_of(one)).sum::<u64>(), TIMERS * VALUES);
+    assert_eq!(counts.iter().filter(|one| is_overflow(one)).count(), 1);
+    // The name's worker has 8 MiB, of which digests of 2.2 KB may take a bit less than half.
+    assert!((1_000..2_000).contains(&counts.len()), "{}", counts.len());
+    let steady: Vec<u64> =
+        series.iter().filter(|one| one["metric"] == "steady.count").map(count_of).collect();
+    assert_eq!(steady, [4]);
+    let said = nodes[0].daemon.wait_for_log("more series than there is room");
+    assert!(said.contains("limits=\"memory\"") && said.contains("flood ("), "{said}");
+}
+
 /// Counters, sets and digests of more series than the global node has room for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_forwarded_folds_at_the_global_node() {

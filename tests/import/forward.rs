@@ -18,9 +18,13 @@ const ANYWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCA
 /// One series of each kind.
 fn one_of_each() -> Vec<(Arc<MetricKey>, Aggregate)> {
     let mut histogram = Histogram::default();
-    [1.0, 2.0, 9.0].into_iter().for_each(|value| histogram.add(value, Weight::ONE));
+    for value in [1.0, 2.0, 9.0] {
+        histogram.add(value, Weight::ONE);
+    }
     let mut set = Members::default();
-    ["alice", "bob"].iter().for_each(|member| set.insert_hash(member_hash(member.as_bytes())));
+    for member in ["alice", "bob"] {
+        set.insert_hash(member_hash(member.as_bytes()));
+    }
     let histogram = Aggregate::Histogram(Box::new(histogram));
     let series = [
         (MetricKind::Counter, Scope::GlobalOnly, "c", Aggregate::Counter(2.5)),

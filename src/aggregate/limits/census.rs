@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use hashbrown::HashTable;
 
 use super::{ContextLimits, Limit};
+use crate::aggregate::intern::SlotId;
 use crate::model::MetricKey;
 
 /// Own telemetry must be seen when clients have filled the table: it has room of its own.
@@ -13,6 +14,11 @@ const OWN_CONTEXTS: usize = 1024;
 /// Bytes of names and tags, on average: so that long keys do not take more memory than many.
 pub(super) const BYTES_PER_CONTEXT: usize = 512;
 const MIN_BYTES: usize = 64 << 10;
+/// What a series takes beside its name and tags, about: the key, its places in the tables and
+/// the list of open ones. The texts are there twice, as a key and as a spelling.
+const BYTES_BESIDE_TEXT: usize = 280;
+/// Keys may take so much of the memory, so that sketches have some.
+const PART_FOR_KEYS: usize = 2;
 
 /// Which room a series takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +120,20 @@ impl Census {
         Ok(())
     }
 
+    /// What is taken by keys and what is known of their series.
+    pub(in crate::aggregate) fn key_memory(&self) -> usize {
+        let of_room = |held: &Held| held.series * BYTES_BESIDE_TEXT + 2 * held.bytes;
+        self.held.iter().map(of_room).sum()
+    }
+
+    pub(in crate::aggregate) fn memory_limit(&self) -> usize {
+        self.limits.memory
+    }
+
+    pub(in crate::aggregate) fn room(&self, slot: SlotId) -> Room {
+        self.tenants[slot as usize].room
+    }
+
     /// What of a room one more series of so many bytes would exceed, if anything.
     fn exhausted(&self, room: Room, bytes: usize) -> Option<Limit> {
         let most = match room {
@@ -127,7 +147,11 @@ impl Census {
             return Some(Limit::Contexts);
         }
         let most_bytes = most.saturating_mul(BYTES_PER_CONTEXT).max(MIN_BYTES);
-        (held + bytes > most_bytes).then_some(Limit::KeyBytes)
+        if held + bytes > most_bytes {
+            return Some(Limit::KeyBytes);
+        }
+        let takes_all = self.key_memory() >= self.limits.memory / PART_FOR_KEYS;
+        (room != Room::Own && takes_all).then_some(Limit::Memory)
     }
 
     /// Whether its name may have no more series.

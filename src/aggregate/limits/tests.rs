@@ -181,7 +181,8 @@ fn what_other_nodes_forward_folds_as_samples_do() {
 #[test]
 fn a_share_is_rounded_up_and_a_name_is_in_one_share() {
     let shards = NonZeroUsize::new(4).expect("it is four");
-    assert_eq!(limits(10, 7).share(shards), limits(3, 7));
+    let whole = ContextLimits { memory: 1001, ..limits(10, 7) };
+    assert_eq!(whole.share(shards), ContextLimits { memory: 251, ..limits(3, 7) });
 }
 
 #[test]
@@ -217,6 +218,7 @@ fn what_is_too_long_folds_and_what_is_just_not_is_a_series() {
         ("tags_per_metric", 1),
         ("tag_length", 2),
         ("name_length", 1),
+        ("memory", 0),
     ];
     assert_eq!(by_limit, wanted);
 }

@@ -1,6 +1,7 @@
 //! How much is held at once.
 
 use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 
 use super::number;
 use crate::config::problem::Report;
@@ -16,6 +17,10 @@ const NAMES_THAT_FILL: u64 = 4;
 const TAGS_PER_METRIC: u64 = 256;
 const TAG_LENGTH: u64 = 1024;
 const NAME_LENGTH: u64 = 512;
+/// With what else the daemon takes, a small host has it.
+const MEMORY: u64 = 512 << 20;
+/// Less would fold what a usual client sends.
+const MEMORIES: RangeInclusive<u64> = (16 << 20)..=(1 << 50);
 /// Keys have lengths of 16 bits.
 const MOST_BYTES: u64 = 65_535;
 
@@ -28,10 +33,20 @@ pub(super) fn limits(raw: &Raw, report: &mut Report) -> LimitSettings {
         tags_per_metric: up_to(MOST_BYTES, &raw.limits_tags_per_metric, TAGS_PER_METRIC, report),
         tag_length: up_to(MOST_BYTES, &raw.limits_tag_length, TAG_LENGTH, report),
         name_length: up_to(MOST_BYTES, &raw.limits_name_length, NAME_LENGTH, report),
+        memory: within(MEMORIES, &raw.limits_memory, MEMORY, report),
     }
 }
 
 fn up_to(most: u64, given: &One<u64>, default: u64, report: &mut Report) -> NonZeroUsize {
-    NonZeroUsize::new(number(given, 1..=most, default, report))
+    within(1..=most, given, default, report)
+}
+
+fn within(
+    range: RangeInclusive<u64>,
+    given: &One<u64>,
+    default: u64,
+    report: &mut Report,
+) -> NonZeroUsize {
+    NonZeroUsize::new(number(given, range, default, report))
         .expect("neither the range nor a default has zero")
 }
