@@ -19,7 +19,9 @@ pub mod console;
 pub mod datadog;
 pub mod delivered;
 pub mod filter;
+pub mod graphite;
 pub mod json;
+pub mod labels;
 pub mod owner;
 pub mod post;
 

@@ -88,6 +88,8 @@ pub(super) struct Raw {
     pub(super) api_hostname: One<String>,
     pub(super) flush_max_per_body: One<u64>,
     pub(super) datadog_key_in_query: One<bool>,
+    pub(super) graphite_address: One<String>,
+    pub(super) graphite_layout: One<String>,
     pub(super) sinks: Option<Vec<RawSink>>,
     pub(super) tags_exclude: Many<String>,
     pub(super) spool_directory: One<String>,
@@ -270,6 +272,8 @@ pub(super) static ROWS: &[Row] = &[
     Row::new("flush_max_per_body", |raw, read| raw.flush_max_per_body = read.one())
         .also(&["datadog_flush_max_per_body"]),
     Row::new("datadog.key_in_query", |raw, read| raw.datadog_key_in_query = read.one()),
+    Row::new("graphite_address", |raw, read| raw.graphite_address = read.one()),
+    Row::new("graphite_layout", |raw, read| raw.graphite_layout = read.one()),
     Row::new("sinks", |raw, read| raw.sinks = sinks::read(read)).also(&["metric_sinks"]),
     Row::new("tags_exclude", |raw, read| raw.tags_exclude = read.many()),
     Row::new("spool.directory", |raw, read| raw.spool_directory = read.one()),

@@ -11,7 +11,10 @@ use super::secret::Secret;
 use super::upstream::UpstreamAddress;
 use crate::model::{ExtendTags, Interval, Percentile, Role, Statistic, TagMatcher};
 
-pub use sinks::{DatadogSettings, FilterSettings, SinkKind, SinkSettings};
+pub use sinks::{
+    DatadogSettings, FilterSettings, GraphiteAddress, GraphiteLayout, GraphiteProtocol,
+    GraphiteSettings, SinkKind, SinkSettings,
+};
 
 /// Whose settings they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

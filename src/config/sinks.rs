@@ -12,7 +12,7 @@ use super::reading::Reading;
 use super::settings::SinkKind;
 use super::tree::{self, Entry, Node, Value};
 use super::unknown;
-use super::validate::datadog;
+use super::validate::{datadog, graphite};
 use crate::model::TagMatcher;
 
 const ACCEPTED: &str = "a list such as [{kind: console}]";
@@ -35,7 +35,7 @@ pub(super) struct Kind {
 }
 
 /// All kinds.
-pub(super) static KINDS: [&Kind; 2] = [&DATADOG, &CONSOLE];
+pub(super) static KINDS: [&Kind; 3] = [&DATADOG, &GRAPHITE, &CONSOLE];
 
 /// Settings that every sink has, beside `kind`.
 pub(super) static OF_ALL: &[Setting] = &[
@@ -55,6 +55,18 @@ pub(super) static DATADOG: Kind = Kind {
         Setting::new("key_in_query", |sink, read| sink.key_in_query = read.one()),
     ],
     validate: datadog::sink,
+};
+
+pub(super) static GRAPHITE: Kind = Kind {
+    name: "graphite",
+    aliases: &[],
+    rows: &[
+        Setting::new("address", |sink, read| sink.address = read.one()),
+        Setting::new("protocol", |sink, read| sink.protocol = read.one()),
+        Setting::new("layout", |sink, read| sink.layout = read.one()),
+        Setting::new("prefix", |sink, read| sink.prefix = read.one()),
+    ],
+    validate: graphite::sink,
 };
 
 pub(super) static CONSOLE: Kind = Kind {
@@ -77,6 +89,9 @@ pub(super) struct RawSink {
     pub(super) exclude: Many<String>,
     pub(super) strip_tags: Many<TagMatcher>,
     pub(super) address: One<String>,
+    pub(super) protocol: One<String>,
+    pub(super) layout: One<String>,
+    pub(super) prefix: One<String>,
     pub(super) key: One<String>,
     pub(super) key_in_query: One<bool>,
     pub(super) max_per_body: One<u64>,
@@ -94,6 +109,9 @@ impl RawSink {
             exclude: None,
             strip_tags: None,
             address: None,
+            protocol: None,
+            layout: None,
+            prefix: None,
             key: None,
             key_in_query: None,
             max_per_body: None,

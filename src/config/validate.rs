@@ -6,6 +6,7 @@
 pub(super) mod datadog;
 mod delivery;
 mod forward;
+pub(super) mod graphite;
 mod import;
 mod intake;
 mod limits;
@@ -109,6 +110,22 @@ pub(super) fn lacks_of_a_proxy(settings: &Settings, file: &Arc<str>) -> Vec<Prob
 
 fn flag(given: &One<bool>, default: bool) -> bool {
     given.as_ref().map_or(default, |given| given.value)
+}
+
+/// The one of `all` whose word was written, or the first if none was.
+fn choice<T: Copy>(
+    given: &One<String>,
+    all: &[T],
+    word: fn(T) -> &'static str,
+    report: &mut Report,
+) -> T {
+    let Some(given) = filled(given) else { return all[0] };
+    let known = all.iter().find(|one| word(**one) == given.value);
+    *known.unwrap_or_else(|| {
+        let accepted: Vec<&str> = all.iter().map(|one| word(*one)).collect();
+        report.refuse(&given.source, "not one of the known ones", accepted.join(", "));
+        &all[0]
+    })
 }
 
 /// A number within `range`, or `default` if none is given. As in Veneur 14, 0 is none unless it

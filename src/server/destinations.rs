@@ -12,6 +12,7 @@ use crate::config::settings::{SinkKind, SinkSettings};
 use crate::sinks::backlog::Backlog;
 use crate::sinks::console::Console;
 use crate::sinks::datadog::Datadog;
+use crate::sinks::graphite::Graphite;
 use crate::sinks::post::SetupError;
 use crate::sinks::{Filter, Node, SinkTask};
 use crate::spool::{Spool, Turn};
@@ -114,6 +115,11 @@ impl Parts<'_> {
                 let sink = Datadog::new(name, settings, node, interval, own, backlog)?;
                 SinkTask::spawn(sink, filter, interval, telemetry)
             }
+            SinkKind::Graphite(settings) => {
+                let own = telemetry.clone();
+                let sink = Graphite::new(name, settings, node, interval, own, backlog);
+                SinkTask::spawn(sink, filter, interval, telemetry)
+            }
             SinkKind::Console { own } => {
                 SinkTask::spawn(Console::new(name, node, *own), filter, interval, telemetry)
             }
@@ -138,7 +144,7 @@ impl Backlogs {
         let mut backlogs = BTreeMap::new();
         for SinkSettings { name, kind, .. } in &settings.sinks {
             match kind {
-                SinkKind::Datadog(_) => {
+                SinkKind::Datadog(_) | SinkKind::Graphite(_) => {
                     let spool = start_spool(name, settings, turn, telemetry)?;
                     let backlog = Backlog::start(name, spool, telemetry.clone());
                     backlogs.insert(name.clone(), backlog);

@@ -233,6 +233,9 @@ metrics! {
     SINK_CHECKS_DROPPED_TOTAL = "sink.checks_dropped_total", Counter, One;
     /// Flushes a sink never saw because it was still busy (`sink`).
     SINK_BATCHES_DROPPED_TOTAL = "sink.batches_dropped_total", Counter, One;
+    /// Connections to carbon that took everything and did not close, so that nothing says whether
+    /// all was read (`sink`).
+    SINK_UNCONFIRMED_TOTAL = "sink.unconfirmed_total", Counter, One;
     /// Requests sent again (`sink`).
     SINK_RETRIES_TOTAL = "sink.retries_total", Counter, One;
 

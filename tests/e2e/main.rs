@@ -7,11 +7,14 @@ mod bad_network;
 mod books;
 mod clients;
 mod discovery;
+#[path = "../support/fake_carbon.rs"]
+mod fake_carbon;
 #[path = "../support/fake_intake.rs"]
 mod fake_intake;
 mod faults;
 mod fleet;
 mod flush_conformance;
+mod graphite;
 mod import;
 mod ledger;
 #[path = "../support/legacy_set.rs"]

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::json;
+
+use crate::fake_carbon::{FakeCarbon, Manner};
 use crate::fake_intake::{FakeIntake, Fault};
 use crate::ledger::total;
 use crate::support::{DEADLINE, Daemon, wait_until};
@@ -54,28 +57,31 @@ async fn metrics_reach_the_sinks_that_want_them() {
 async fn a_sink_that_hangs_delays_no_other_and_every_point_is_in_the_books() {
     let (stuck, quick) = (FakeIntake::start().await, FakeIntake::start().await);
     stuck.fail_always(Some(Fault::Hang));
-    let config = format!(
-        "{COMMON}interval: 1s\nsinks:\n  - {{kind: datadog, name: stuck, key: x, api_hostname: '{}'}}\n  \
-         - {{kind: datadog, name: quick, key: x, api_hostname: '{}', exclude: [not.there]}}\n  \
-         - {{kind: datadog, name: dead, key: x, api_hostname: 'http://127.0.0.1:9'}}\n  \
-         - {{kind: console, include: [nothing]}}\n",
-        stuck.url(),
-        quick.url(),
-    );
+    let carbon = FakeCarbon::start();
+    carbon.behave(Manner::Hangs);
+    let config = json!({
+        "interval": "1s",
+        "udp_address": "127.0.0.1:0",
+        "http_address": "127.0.0.1:0",
+        "stats_address": "127.0.0.1:9",
+        "sinks": [
+            {"kind": "datadog", "name": "stuck", "key": "x", "api_hostname": stuck.url()},
+            {"kind": "datadog", "name": "quick", "key": "x", "api_hostname": quick.url()},
+            {"kind": "datadog", "name": "dead", "key": "x", "api_hostname": "http://127.0.0.1:9"},
+            {"kind": "graphite", "address": carbon.address()},
+            {"kind": "console", "include": ["nothing"]},
+        ],
+    });
     let running = tokio::task::spawn_blocking(move || {
-        let daemon = Daemon::start(&config);
-        let flushed = |sink: &str| total(&daemon, "veneur_sink_metrics_flushed_total", sink);
+        let daemon = Daemon::start(&config.to_string());
+        let of = |family: &str, sink: &str| {
+            let family = format!("veneur_sink_metrics_{family}_total");
+            total(&daemon, &family, &format!("sink=\"{sink}\""))
+        };
         for n in 1..=4 {
             daemon.send([&b"a:1|c"[..]]);
-            wait_until("it is flushed", || flushed("quick") >= n);
+            wait_until("it is flushed", || of("flushed", "quick") >= n);
         }
-        let of = |family: &str, sink: &str| {
-            total(
-                &daemon,
-                &format!("veneur_sink_metrics_{family}_total"),
-                &format!("sink=\"{sink}\""),
-            )
-        };
         wait_until("the console has skipped it", || of("skipped", "console") >= 4);
         assert_eq!((of("dropped", "quick"), of("skipped", "quick")), (0, 0));
         assert_eq!((of("flushed", "stuck"), of("flushed", "dead")), (0, 0));
@@ -83,6 +89,7 @@ async fn a_sink_that_hangs_delays_no_other_and_every_point_is_in_the_books() {
         let waits = |sink: &str| total(&daemon, "veneur_spool_items", &format!("spool=\"{sink}\""));
         wait_until("it waits", || waits("dead") + of("dropped", "dead") >= 3);
         wait_until("it waits", || waits("stuck") + of("dropped", "stuck") >= 2);
+        wait_until("carbon was tried", || carbon.connections() > 0);
     });
     tokio::time::timeout(DEADLINE * 2, running).await.expect("in time").expect("it does not panic");
     assert!(quick.received_at("/api/v1/series").len() >= 4);

@@ -7,15 +7,13 @@ use std::time::{Duration, Instant};
 
 use veneur::config::settings::{DatadogSettings, FilterSettings};
 use veneur::config::{BaseUrl, Secret};
-use veneur::model::{
-    AlertType, Event, FlushBatch, Interval, MetricKey, MetricKind, Point, PointKind, Priority,
-    Scope, ServiceCheck, ServiceStatus, Suffix, Suffixes, TagSet, UnixSeconds,
-};
+use veneur::model::FlushBatch;
 use veneur::sinks::datadog::Datadog;
 use veneur::sinks::{Delivered, Filter, MetricSink, Node, Reason, SinkTask, Tally};
 use veneur::telemetry::Telemetry;
 use veneur::telemetry::registry::Total;
 
+use crate::batches::{gauges, interval, mixed};
 use crate::fake_intake::{FakeIntake, Fault, Received};
 use crate::golden::assert_golden;
 
@@ -23,11 +21,6 @@ const KEY: &str = "0123456789abcdef";
 const SERIES: &str = "/api/v1/series";
 const CHECKS: &str = "/api/v1/check_run";
 const EVENTS: &str = "/intake";
-const AT: UnixSeconds = UnixSeconds(1_700_000_000);
-
-fn interval() -> Interval {
-    Interval::new(Duration::from_secs(10)).expect("ten seconds are not zero")
-}
 
 fn settings(url: &str) -> DatadogSettings {
     DatadogSettings {
@@ -49,85 +42,6 @@ fn sink(settings: &DatadogSettings) -> Datadog {
 /// Nothing is filtered.
 fn all() -> Filter {
     Filter::new("datadog", FilterSettings::default())
-}
-
-fn key(name: &str, tags: &str) -> Arc<MetricKey> {
-    let (kind, scope) = (MetricKind::Counter, Scope::Mixed);
-    Arc::new(MetricKey { name: name.into(), tags: TagSet::canonical(tags.split(',')), kind, scope })
-}
-
-fn gauge(name: &str, value: f64) -> Point {
-    let (key, kind) = (key(name, ""), PointKind::Gauge);
-    Point { key, value, at: AT, kind, suffix: Suffix::NONE }
-}
-
-/// `n` gauges, and nothing else.
-fn gauges(n: usize) -> FlushBatch {
-    FlushBatch {
-        at: AT,
-        interval: interval(),
-        suffixes: Arc::default(),
-        points: (0..n).map(|i| gauge(&format!("m{i}"), i as f64)).collect(),
-        events: Vec::new(),
-        checks: Vec::new(),
-    }
-}
-
-/// Something of everything.
-fn mixed() -> FlushBatch {
-    let mut suffixes = Suffixes::default();
-    let max = suffixes.add(".max").expect("there is room");
-    let count = suffixes.add(".count").expect("there is room");
-    let p99 = suffixes.add(".99percentile").expect("there is room");
-    let timer = key("page.latency", "host:web1,device:sda,route:/a\"b");
-    let of_timer =
-        |suffix, kind, value| Point { key: Arc::clone(&timer), value, at: AT, kind, suffix };
-    let mut early = gauge("queue", 17.25);
-    early.at = UnixSeconds(AT.0 - 60);
-    let views =
-        Point { kind: PointKind::Count, key: key("page.views", "b:2,a:1"), ..gauge("", 42.0) };
-    FlushBatch {
-        suffixes: Arc::new(suffixes),
-        points: vec![
-            of_timer(max, PointKind::Gauge, 3.0),
-            of_timer(count, PointKind::Count, 5.0),
-            of_timer(p99, PointKind::Gauge, 100.0 / 3.0),
-            early,
-        ]
-        .into_iter()
-        .chain([views])
-        .collect(),
-        events: vec![
-            Event {
-                title: "title".into(),
-                text: "two\nlines".into(),
-                timestamp: Some(UnixSeconds(1_500_000_000)),
-                tags: vec!["a:b".into(), "veneurlocalonly".into()],
-                ..Event::default()
-            },
-            Event {
-                title: "x".into(),
-                text: "y".into(),
-                hostname: Some("other".into()),
-                aggregation_key: Some("agg".into()),
-                source_type: Some("src".into()),
-                priority: Priority::Low,
-                alert_type: AlertType::Error,
-                ..Event::default()
-            },
-        ],
-        checks: vec![
-            ServiceCheck {
-                timestamp: Some(UnixSeconds(1_500_000_002)),
-                hostname: Some("dbh".into()),
-                message: Some("slow".into()),
-                tags: vec!["c:d".into()],
-                ..ServiceCheck::new("db", ServiceStatus::Warning)
-            },
-            ServiceCheck::new("svc", ServiceStatus::Ok),
-        ],
-        ..gauges(0)
-    }
 }
 
 /// Flushes with `time` to do it in.

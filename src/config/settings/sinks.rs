@@ -1,5 +1,6 @@
 //! Where finished points go.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 
 use crate::config::secret::{BaseUrl, Secret};
@@ -21,6 +22,8 @@ pub struct SinkSettings {
 pub enum SinkKind {
     /// Datadog's intake.
     Datadog(DatadogSettings),
+    /// Carbon, or something that reads what carbon does.
+    Graphite(GraphiteSettings),
     /// A table on standard output.
     Console {
         /// Show the daemon's own telemetry, too.
@@ -33,6 +36,7 @@ impl SinkKind {
     pub const fn as_str(&self) -> &'static str {
         match self {
             SinkKind::Datadog(_) => "datadog",
+            SinkKind::Graphite(_) => "graphite",
             SinkKind::Console { .. } => "console",
         }
     }
@@ -41,6 +45,11 @@ impl SinkKind {
     pub fn place(&self) -> String {
         match self {
             SinkKind::Datadog(datadog) => datadog.api_hostname.redacted(),
+            SinkKind::Graphite(GraphiteSettings { address, protocol, layout, prefix }) => {
+                let prefix = if prefix.is_empty() { "" } else { &format!(", below {prefix}") };
+                let (protocol, layout) = (protocol.as_str(), layout.as_str());
+                format!("{address}, {protocol}, layout {layout}{prefix}")
+            }
             SinkKind::Console { .. } => "standard output".to_owned(),
         }
     }
@@ -68,4 +77,76 @@ pub struct DatadogSettings {
     pub key_in_query: bool,
     /// Most series in one body.
     pub flush_max_per_body: NonZeroUsize,
+}
+
+/// A Graphite sink.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GraphiteSettings {
+    /// Where carbon listens.
+    pub address: GraphiteAddress,
+    /// What it reads there.
+    pub protocol: GraphiteProtocol,
+    /// What series are called.
+    pub layout: GraphiteLayout,
+    /// The nodes above all others, joined by dots; may be empty.
+    pub prefix: String,
+}
+
+/// Where carbon listens, as `HOST:PORT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GraphiteAddress {
+    /// For connections.
+    Tcp(String),
+    /// For datagrams.
+    Udp(String),
+}
+
+impl fmt::Display for GraphiteAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            GraphiteAddress::Tcp(address) => write!(f, "tcp://{address}"),
+            GraphiteAddress::Udp(address) => write!(f, "udp://{address}"),
+        }
+    }
+}
+
+/// How points are written for carbon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GraphiteProtocol {
+    /// `path value timestamp`, each on a line.
+    Plaintext,
+    /// Frames of pickled lists.
+    Pickle,
+}
+
+impl GraphiteProtocol {
+    /// All of them.
+    pub const ALL: [GraphiteProtocol; 2] = [GraphiteProtocol::Plaintext, GraphiteProtocol::Pickle];
+
+    /// Its word in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            GraphiteProtocol::Plaintext => "plaintext",
+            GraphiteProtocol::Pickle => "pickle",
+        }
+    }
+}
+
+/// What series are called in Graphite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GraphiteLayout {
+    /// `name.aggregate;tag=value`.
+    Veneur,
+}
+
+impl GraphiteLayout {
+    /// All of them.
+    pub const ALL: [GraphiteLayout; 1] = [GraphiteLayout::Veneur];
+
+    /// Its word in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            GraphiteLayout::Veneur => "veneur",
+        }
+    }
 }

@@ -3,7 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use super::{hidden, shown_matcher};
-use crate::config::settings::{DatadogSettings, FilterSettings, SinkKind, SinkSettings};
+use crate::config::settings::{
+    DatadogSettings, FilterSettings, GraphiteSettings, SinkKind, SinkSettings,
+};
 use crate::model::Pattern;
 
 /// One entry.
@@ -16,6 +18,7 @@ pub(super) fn shown(sink: &SinkSettings) -> Value {
     shown.insert("name".to_owned(), json!(name));
     let settings = match kind {
         SinkKind::Datadog(datadog) => shown_datadog(datadog),
+        SinkKind::Graphite(graphite) => shown_graphite(graphite),
         SinkKind::Console { own } => vec![("own", json!(own))],
     };
     let settings = settings.into_iter().chain(shown_filter(filter));
@@ -47,5 +50,15 @@ fn shown_datadog(datadog: &DatadogSettings) -> Vec<(&'static str, Value)> {
         ("api_hostname", json!(api_hostname.redacted())),
         ("flush_max_per_body", json!(flush_max_per_body.get())),
         ("key_in_query", json!(key_in_query)),
+    ]
+}
+
+fn shown_graphite(graphite: &GraphiteSettings) -> Vec<(&'static str, Value)> {
+    let GraphiteSettings { address, protocol, layout, prefix } = graphite;
+    vec![
+        ("address", json!(address.to_string())),
+        ("protocol", json!(protocol.as_str())),
+        ("layout", json!(layout.as_str())),
+        ("prefix", json!(prefix)),
     ]
 }

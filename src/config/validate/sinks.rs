@@ -4,7 +4,7 @@ use super::{filled, flag};
 use crate::config::problem::Report;
 use crate::config::raw::{Many, Raw};
 use crate::config::settings::{FilterSettings, SinkKind, SinkSettings};
-use crate::config::sinks::{CONSOLE, DATADOG, RawSink};
+use crate::config::sinks::{CONSOLE, DATADOG, GRAPHITE, RawSink};
 use crate::model::{Glob, Pattern, TagMatcher};
 
 const MOST_SINKS: usize = 32;
@@ -51,6 +51,13 @@ fn flat(raw: &Raw) -> Vec<RawSink> {
             max_per_body: raw.flush_max_per_body.clone(),
             key_in_query: raw.datadog_key_in_query.clone(),
             ..RawSink::new(&DATADOG, first.source.clone())
+        });
+    }
+    if let Some(first) = filled(&raw.graphite_address) {
+        sinks.push(RawSink {
+            address: raw.graphite_address.clone(),
+            layout: raw.graphite_layout.clone(),
+            ..RawSink::new(&GRAPHITE, first.source.clone())
         });
     }
     sinks
