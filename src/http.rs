@@ -13,7 +13,8 @@
 //! | `GET /metrics` | own metrics as OpenMetrics |
 //! | `POST /quitquitquit` | answers, then drains and ends; if enabled |
 //!
-//! `HEAD` works wherever `GET` does. Another path is 404, another method 405.
+//! `HEAD` works wherever `GET` does. Another path is 404, another method 405. With a token, all
+//! but the first two lines of the table ask for it, and answer 401 without it.
 //!
 //! Source: Veneur 1.1.0 and 14.2.0; `/ready`, `/metrics` and 405 are ours.
 
@@ -24,13 +25,15 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::middleware::{self, Next};
 use axum::response::{Extension, IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::sync::{mpsc, watch};
 
+use crate::config::Secret;
 use crate::model::Phase;
+use crate::net::bearer;
 use crate::telemetry::{Telemetry, openmetrics};
 
 pub use serve::{Limits, serve};
@@ -71,6 +74,8 @@ pub struct HttpState {
     pub config: Option<ConfigText>,
     /// Told once `POST /quitquitquit` has been answered; `None`: there is no such page.
     pub quit: Option<mpsc::Sender<()>>,
+    /// What a client must show for any page but those that say whether we live and are ready.
+    pub token: Option<Secret>,
 }
 
 /// A message for after the answer: an answer that carries it closes its connection, and the
@@ -80,10 +85,11 @@ struct AfterAnswer(mpsc::Sender<()>);
 
 /// The pages.
 pub fn router(state: HttpState) -> Router {
-    let mut router = Router::new()
+    let for_everyone = Router::new()
         .route("/healthcheck", get(ok))
         .route("/healthcheck/tracing", get(ok))
-        .route("/ready", get(ready))
+        .route("/ready", get(ready));
+    let mut router = Router::new()
         .route("/version", get(concat!(env!("CARGO_PKG_VERSION"), "\n")))
         .route("/builddate", get(format!("{BUILD_DATE}\n")))
         .route("/metrics", get(metrics));
@@ -101,6 +107,11 @@ pub fn router(state: HttpState) -> Router {
         let answer = async || (Extension(after), "Beginning graceful shutdown....\n");
         router = router.route("/quitquitquit", post(answer));
     }
+    if let Some(token) = state.token.clone() {
+        let authorize = middleware::from_fn_with_state(Arc::new(token), authorize);
+        router = router.route_layer(authorize);
+    }
+    let router = router.merge(for_everyone);
     router.route_layer(middleware::from_fn(refuse_body)).with_state(state)
 }
 
@@ -119,6 +130,15 @@ async fn ready(State(state): State<HttpState>) -> (StatusCode, String) {
 
 async fn metrics(State(state): State<HttpState>) -> impl IntoResponse {
     ([(CONTENT_TYPE, openmetrics::CONTENT_TYPE)], openmetrics::page(&state.telemetry, VERSION))
+}
+
+/// Answers those who show the token.
+async fn authorize(State(token): State<Arc<Secret>>, request: Request, next: Next) -> Response {
+    if !bearer::shows(request.headers(), &token) {
+        let asked = [(WWW_AUTHENTICATE, "Bearer")];
+        return (StatusCode::UNAUTHORIZED, asked, "missing or wrong token\n").into_response();
+    }
+    next.run(request).await
 }
 
 /// Refuses a body that is announced as too long. One of unknown length is never read.

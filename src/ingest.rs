@@ -23,6 +23,7 @@ use crate::telemetry::Telemetry;
 
 mod binding;
 mod datagram;
+mod door;
 mod drops;
 mod framing;
 mod guard;
@@ -39,15 +40,16 @@ mod tls;
 mod unix;
 
 pub use binding::BindError;
+pub use door::Door;
 pub use drops::DropProbe;
 pub use hold::Hold;
-pub use http_listener::{HttpListener, bind_http};
+pub use http_listener::{HttpListener, HttpSocket, bind_http};
 pub use inherited::{EnvironmentError, Inherited};
 pub use running::Running;
 pub use takeover::{
     ControlSocket, Ending, Moved, Offer, Successor, Successors, Takeover, TakeoverError,
 };
-pub use tls::TlsError;
+pub use tls::{Certificates, Shown, TlsError};
 pub use unix::SocketFile;
 
 use binding::Sockets;
@@ -117,16 +119,18 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Binds every listener of `settings`, or takes it from `inherited`.
+    /// Binds every listener of `settings`, or takes it from `inherited`. Over TCP they show what
+    /// `certificates` has for them.
     ///
     /// # Errors
     /// The first one that cannot be had.
     pub fn bind(
         settings: &IntakeSettings,
+        certificates: &Certificates,
         inherited: &mut Inherited,
     ) -> Result<Listeners, BindError> {
         let (heir, moved) = mpsc::channel();
-        let sockets = Sockets::bind(settings, &heir, inherited)?;
+        let sockets = Sockets::bind(settings, certificates, &heir, inherited)?;
         let asked = settings.read_buffer_bytes;
         let mut warnings: Vec<_> =
             sockets.datagrams.iter().filter_map(|socket| socket.warning(asked)).collect();

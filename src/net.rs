@@ -5,6 +5,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, SystemTime};
 
+pub mod bearer;
 pub mod http;
 pub mod outcome;
 

@@ -27,8 +27,8 @@ use tracing::warn;
 use crate::config::{Loaded, Program};
 use crate::forward;
 use crate::ingest::{
-    BindError, ControlSocket, EnvironmentError, HttpListener, Inherited, Listeners, TakeoverError,
-    bind_http,
+    BindError, Certificates, ControlSocket, EnvironmentError, HttpListener, Inherited, Listeners,
+    TakeoverError, bind_http,
 };
 use crate::sinks::post::SetupError;
 use crate::telemetry::Telemetry;
@@ -88,6 +88,7 @@ pub struct Server {
     listeners: Listeners,
     http: Option<HttpListener>,
     grpc: Option<HttpListener>,
+    certificates: Certificates,
     control: Option<ControlSocket>,
     telemetry: Telemetry,
     logs: Logs,
@@ -112,18 +113,30 @@ impl Server {
         }
         let control = settings.takeover_socket.as_ref();
         let control = control.map(|path| ControlSocket::bind(path, &mut inherited)).transpose()?;
-        let listeners = Listeners::bind(&settings.intake, &mut inherited)?;
-        let http = settings.http.address.as_ref();
-        let http = http.map(|address| bind_http("http_address", address, &mut inherited));
-        let http = http.transpose()?;
-        let grpc = settings.import.grpc_address.as_ref();
-        let grpc = grpc.map(|address| bind_http("grpc_address", address, &mut inherited));
-        let grpc = grpc.transpose()?;
+        let tls = (settings.intake.tls.as_ref(), settings.http.tls.as_ref());
+        let certificates = Certificates::new(tls.0, tls.1).map_err(BindError::from)?;
+        let listeners = Listeners::bind(&settings.intake, &certificates, &mut inherited)?;
+        let mut bind_http = |key, address: &Option<_>, shown| {
+            let address = address.as_ref();
+            address.map(|address| bind_http(key, address, shown, &mut inherited)).transpose()
+        };
+        let http = bind_http("http_address", &settings.http.address, certificates.http())?;
+        let grpc = bind_http("grpc_address", &settings.import.grpc_address, certificates.grpc())?;
         listeners.warnings().iter().for_each(|warning| warn!("{warning}"));
         for socket in inherited.unused() {
             warn!(socket, "systemd passed a socket that no listener asks for (fd://NAME)");
         }
-        Ok(Server { inherited, loaded, listeners, http, grpc, control, telemetry, logs })
+        Ok(Server {
+            inherited,
+            loaded,
+            listeners,
+            http,
+            grpc,
+            certificates,
+            control,
+            telemetry,
+            logs,
+        })
     }
 
     /// Runs until SIGTERM, SIGINT or `/quitquitquit`, and drains.

@@ -13,7 +13,7 @@ use veneur::aggregate::{KeyHasher, Plan, Shard};
 use veneur::config::listen::StatsdAddress;
 use veneur::config::settings::IntakeSettings;
 use veneur::ingest::sys::{RecvSlab, wait_readable};
-use veneur::ingest::{Inherited, Listeners};
+use veneur::ingest::{Certificates, Inherited, Listeners};
 use veneur::model::{ExtendTags, Interval, Percentile, Role, Statistic};
 use veneur::pipeline::flush::Outlet;
 use veneur::pipeline::{Collector, Flushed, Flusher, Intake, IntakeCounts, Router, Workers};
@@ -104,7 +104,8 @@ pub(crate) fn veneur(workload: &Workload, length: Duration) -> Outcome {
         idle_timeout: minute,
         handshake_timeout: minute,
     };
-    let listeners = Listeners::bind(&settings, &mut Inherited::default()).expect("a port is free");
+    let listeners = Listeners::bind(&settings, &Certificates::default(), &mut Inherited::default())
+        .expect("a port is free");
     let to = match listeners.addresses()[..] {
         [StatsdAddress::Udp(to)] => to,
         ref other => panic!("one UDP listener, not {other:?}"),

@@ -56,6 +56,10 @@ pub(super) struct Raw {
     pub(super) connections_handshake_timeout: One<Duration>,
     pub(super) http_address: One<String>,
     pub(super) http_config: One<bool>,
+    pub(super) http_token: One<String>,
+    pub(super) http_tls_certificate: One<String>,
+    pub(super) http_tls_key: One<String>,
+    pub(super) http_tls_authority_certificate: One<String>,
     pub(super) http_quit: One<bool>,
     pub(super) grpc_address: One<String>,
     pub(super) import_token: One<String>,
@@ -222,6 +226,12 @@ pub(super) static ROWS: &[Row] = &[
     // HTTP server
     Row::new("http_address", |raw, read| raw.http_address = read.one()),
     Row::new("http.config", |raw, read| raw.http_config = read.one()).also(&["http.enable_config"]),
+    Row::new("http.token", |raw, read| raw.http_token = read.one()).secret(),
+    Row::new("http.tls_certificate", |raw, read| raw.http_tls_certificate = read.one()),
+    Row::new("http.tls_key", |raw, read| raw.http_tls_key = read.one()).secret(),
+    Row::new("http.tls_authority_certificate", |raw, read| {
+        raw.http_tls_authority_certificate = read.one();
+    }),
     Row::new("http_quit", |raw, read| raw.http_quit = read.one()),
     // Importing
     Row::new("grpc_address", |raw, read| raw.grpc_address = read.one()),

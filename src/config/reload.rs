@@ -6,7 +6,8 @@ impl Settings {
     /// The keys in which `new` differs and that only a restart can change.
     ///
     /// What may change while running: `percentiles`, `aggregates`, `tags`, `hostname`, `debug`,
-    /// and all settings of a sink as long as there are sinks of the same names and kinds.
+    /// all settings of a sink as long as there are sinks of the same names and kinds, and the
+    /// certificates of listeners that have one.
     pub fn needs_restart(&self, new: &Settings) -> Vec<&'static str> {
         // Taken apart field by field, so that a new setting must be thought of here.
         let Settings {
@@ -85,8 +86,21 @@ impl Settings {
             aggregates: new.aggregates,
             sinks: if is_same { new.sinks } else { self.sinks.clone() },
             debug: new.debug,
+            intake: IntakeSettings {
+                tls: live(&self.intake.tls, new.intake.tls),
+                ..self.intake.clone()
+            },
+            http: HttpSettings { tls: live(&self.http.tls, new.http.tls), ..self.http.clone() },
             ..self.clone()
         }
+    }
+}
+
+/// What may change while running if it is there, but neither come nor go.
+fn live<T: Clone>(old: &Option<T>, new: Option<T>) -> Option<T> {
+    match (old, new) {
+        (Some(_), Some(new)) => Some(new),
+        (old, _) => old.clone(),
     }
 }
 
@@ -110,7 +124,7 @@ fn compare_intake(
     compare("num_readers", *num_readers == new.num_readers);
     compare("metric_max_length", *metric_max_length == new.metric_max_length);
     compare("read_buffer_size_bytes", *read_buffer_bytes == new.read_buffer_bytes);
-    compare("tls_certificate, tls_key, tls_authority_certificate", *tls == new.tls);
+    compare("tls_certificate, tls_key", tls.is_some() == new.tls.is_some());
     compare("connections.max", *max_connections == new.max_connections);
     compare("connections.idle_timeout", *idle_timeout == new.idle_timeout);
     compare("connections.handshake_timeout", *handshake_timeout == new.handshake_timeout);
@@ -121,8 +135,10 @@ fn compare_http(
     new: &HttpSettings,
     compare: &mut impl FnMut(&'static str, bool),
 ) {
-    let HttpSettings { address, config, quit } = old;
+    let HttpSettings { address, config, quit, token, tls } = old;
     compare("http_address", *address == new.address);
     compare("http.config", *config == new.config);
     compare("http_quit", *quit == new.quit);
+    compare("http.token", *token == new.token);
+    compare("http.tls_certificate, http.tls_key", tls.is_some() == new.tls.is_some());
 }

@@ -144,6 +144,10 @@ pub struct HttpSettings {
     pub config: bool,
     /// Serve `POST /quitquitquit`.
     pub quit: bool,
+    /// What a client must show as `Authorization: Bearer TOKEN`.
+    pub token: Option<Secret>,
+    /// TLS, over HTTP and gRPC.
+    pub tls: Option<TlsSettings>,
 }
 
 /// Importing what other nodes forward.
@@ -151,7 +155,8 @@ pub struct HttpSettings {
 pub struct ImportSettings {
     /// Where the gRPC server listens; `None`: there is none.
     pub grpc_address: Option<Listener<HttpAddress>>,
-    /// What a sender must show as `Authorization: Bearer TOKEN`.
+    /// What a sender must show as `Authorization: Bearer TOKEN`; the HTTP server's, unless there
+    /// is one for imports alone.
     pub token: Option<Secret>,
     /// Most entries in one body.
     pub max_entries_per_body: NonZeroUsize,

@@ -169,12 +169,7 @@ fn shown_intake(intake: &IntakeSettings) -> Vec<(&'static str, Value)> {
         // Without it, no listener would mean the default one.
         shown.push(("udp_address", json!("")));
     }
-    let (certificate, authority) = match tls {
-        Some(TlsSettings { certificate, key: _, client_authority }) => {
-            (certificate.as_str(), client_authority.as_deref().unwrap_or(""))
-        }
-        None => ("", ""),
-    };
+    let (certificate, authority) = shown_tls(tls.as_ref());
     shown.extend([
         ("statsd_listen_addresses", json!(addresses)),
         ("num_readers", json!(num_readers.get())),
@@ -190,12 +185,27 @@ fn shown_intake(intake: &IntakeSettings) -> Vec<(&'static str, Value)> {
     shown
 }
 
+/// Certificate and authority; the key is not shown.
+fn shown_tls(tls: Option<&TlsSettings>) -> (&str, &str) {
+    match tls {
+        Some(TlsSettings { certificate, key: _, client_authority }) => {
+            (certificate, client_authority.as_deref().unwrap_or(""))
+        }
+        None => ("", ""),
+    }
+}
+
 fn shown_http(http: &HttpSettings) -> Vec<(&'static str, Value)> {
-    let HttpSettings { address, config, quit } = http;
+    let HttpSettings { address, config, quit, token, tls } = http;
+    let (certificate, authority) = shown_tls(tls.as_ref());
     let address = address.as_ref().map_or(String::new(), ToString::to_string);
     vec![
         ("http_address", json!(address)),
         ("http.config", json!(config)),
+        ("http.token", json!(hidden(token.is_some()))),
+        ("http.tls_certificate", json!(certificate)),
+        ("http.tls_key", json!(hidden(tls.is_some()))),
+        ("http.tls_authority_certificate", json!(authority)),
         ("http_quit", json!(quit)),
     ]
 }

@@ -46,7 +46,7 @@ pub(super) fn settings(
         intake.listeners.clear();
     }
     let http = delivery::http(raw, machine, report);
-    let import = import::import(raw, machine, report);
+    let import = import::import(raw, http.token.as_ref(), machine, report);
     let interval = interval(&raw.interval, report);
     let forward = forward::forward(raw, interval, machine, report);
     let sinks = match program {

@@ -30,7 +30,6 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use axum::http::HeaderMap;
-use axum::http::header::AUTHORIZATION;
 use bytes::Bytes;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, RwLock, Semaphore, watch};
 use tokio::task::spawn_blocking;
@@ -45,6 +44,7 @@ use self::refusal::Refusal;
 use crate::config::settings::ImportSettings;
 use crate::forward::identity::{BATCH_HEADER, BatchId, INTERVAL_END_HEADER};
 use crate::model::UnixSeconds;
+use crate::net::bearer;
 use crate::pipeline::NotImported;
 use crate::protocol::import::{ImportError, Imported, ImportedEntry, Limits, json, protobuf};
 use crate::telemetry::{Telemetry, names};
@@ -151,13 +151,10 @@ impl Import {
 
     /// Checks the token.
     fn authorize(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        let Some(token) = &self.0.settings.token else { return Ok(()) };
-        let shown = headers.get(AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes());
-        let shown = match shown.split_at_checked("Bearer ".len()) {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"Bearer ") => token,
-            Some(_) | None => return Err(Refusal::Token),
-        };
-        if is_equal(shown, token.reveal().as_bytes()) { Ok(()) } else { Err(Refusal::Token) }
+        match &self.0.settings.token {
+            Some(token) if !bearer::shows(headers, token) => Err(Refusal::Token),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Waits for room for a body, if need be for as long as a body may take. One whose length
@@ -276,10 +273,4 @@ fn interval_end(headers: &HeaderMap) -> UnixSeconds {
     let told = headers.get(INTERVAL_END_HEADER).and_then(|value| value.to_str().ok());
     let told = told.and_then(|seconds| seconds.parse().ok()).map(UnixSeconds);
     told.unwrap_or_else(|| SystemTime::now().into())
-}
-
-/// Whether two secrets are equal, in a time that tells nothing but whether they are as long.
-fn is_equal(a: &[u8], b: &[u8]) -> bool {
-    let difference = a.iter().zip(b).fold(0, |all, (a, b)| all | (a ^ b));
-    a.len() == b.len() && std::hint::black_box(difference) == 0
 }

@@ -70,6 +70,8 @@ pub(super) fn verdict(outcome: &Outcome) -> Verdict {
         Outcome::Refused { status: 413, .. } => Verdict::TooLarge,
         Outcome::Refused { status: 408 | 429, .. } => later(false),
         Outcome::Refused { status: 503, retry_after: Some(_), .. } => later(false),
+        // It is the token that is wrong, not the batch: somebody will put that right.
+        Outcome::Refused { status: 401 | 403, .. } => later(false),
         // Neither the method nor the protocol will be known the next time.
         Outcome::Refused { status: status @ (501 | 505), .. } => {
             Verdict::Refused(Reason::Status(*status))
@@ -102,7 +104,8 @@ mod tests {
             (Outcome::Unreachable("refused".into()), later(false, None)),
             (refused(301, None), never(301)),
             (refused(400, None), never(400)),
-            (refused(401, None), never(401)),
+            (refused(401, None), later(false, None)),
+            (refused(403, None), later(false, None)),
             (refused(404, None), never(404)),
             (refused(408, None), later(false, None)),
             (refused(409, None), never(409)),

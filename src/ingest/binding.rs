@@ -1,10 +1,8 @@
 //! From configured addresses to bound sockets.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use rustls::ServerConfig;
 use socket2::{Socket, Type};
 
 use super::datagram::DatagramSocket;
@@ -13,7 +11,7 @@ use super::inherited::{self, Inherited};
 use super::socket;
 use super::stream::StreamListener;
 use super::takeover::Moved;
-use super::tls::{self, TlsError};
+use super::tls::{Certificates, Shown, TlsError};
 use super::unix::{self, SocketFile};
 use crate::config::listen::{ListenOptions, Listener, StatsdAddress};
 use crate::config::settings::IntakeSettings;
@@ -46,6 +44,7 @@ impl Sockets {
     /// Binds every listener of `settings`, or takes it from `inherited`.
     pub(super) fn bind(
         settings: &IntakeSettings,
+        certificates: &Certificates,
         heir: &Sender<Moved>,
         inherited: &mut Inherited,
     ) -> Result<Sockets, BindError> {
@@ -53,7 +52,7 @@ impl Sockets {
             sockets: Sockets { datagrams: Vec::new(), streams: Vec::new() },
             readers: settings.num_readers.get(),
             buffer_bytes: settings.read_buffer_bytes,
-            tls: settings.tls.as_ref().map(tls::server_config).transpose()?,
+            tls: certificates.statsd(),
             heir: heir.clone(),
         };
         for listener in &settings.listeners {
@@ -94,7 +93,7 @@ struct Binding {
     sockets: Sockets,
     readers: usize,
     buffer_bytes: usize,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Shown,
     heir: Sender<Moved>,
 }
 

@@ -11,35 +11,50 @@ use socket2::Socket;
 
 use super::hold::Hold;
 use super::inherited::{self, Inherited};
+use super::tls::Shown;
 use super::unix::{self, SocketFile};
 use super::{BindError, socket};
-use crate::config::listen::{FileAccess, HttpAddress, Listener, StatsdAddress};
+use crate::config::listen::{AllowList, FileAccess, HttpAddress, Listener, StatsdAddress};
 
-/// A bound, non-blocking socket.
+/// The bound socket of a server, and who may come in.
 #[derive(Debug)]
-pub enum HttpListener {
+pub struct HttpListener {
+    /// The socket.
+    pub socket: HttpSocket,
+    /// Its file if it has one, which is removed when this is dropped, if it is ours.
+    pub file: Option<SocketFile>,
+    pub(super) hold: Hold,
+    /// As configured.
+    pub(super) address: String,
+    pub(super) allow: AllowList,
+    pub(super) tls: Shown,
+}
+
+/// A non-blocking socket that listens.
+#[derive(Debug)]
+pub enum HttpSocket {
     /// TCP.
-    Tcp(TcpListener, Hold),
-    /// Unix stream; its file, if it is ours, is removed when dropped.
-    Unix(UnixListener, Hold, Option<SocketFile>),
+    Tcp(TcpListener),
+    /// Unix stream.
+    Unix(UnixListener),
 }
 
 impl HttpListener {
     /// Whose it is.
     pub fn hold(&self) -> &Hold {
-        match self {
-            HttpListener::Tcp(_, hold) | HttpListener::Unix(_, hold, _) => hold,
-        }
+        &self.hold
     }
 }
 
-/// Binds the socket of the server whose address is under `key`, or takes it over.
+/// Binds the socket of the server whose address is under `key`, or takes it over. Over TCP it
+/// shows what `tls` has.
 ///
 /// # Errors
 /// The address cannot be had, or is of something that is not a listening stream socket.
 pub fn bind_http(
     key: &str,
     listener: &Listener<HttpAddress>,
+    tls: Shown,
     inherited: &mut Inherited,
 ) -> Result<HttpListener, BindError> {
     let Listener { address, options } = listener;
@@ -48,32 +63,31 @@ pub fn bind_http(
         Some((socket, hold)) => adopt(address, options.file, socket, hold),
         None => bind(address, options.file, inherited),
     };
-    let offered = bound.and_then(|listener| {
-        match &listener {
-            HttpListener::Tcp(socket, hold) => inherited.offer(&label, socket, Some(hold))?,
-            HttpListener::Unix(socket, hold, _) => inherited.offer(&label, socket, Some(hold))?,
+    let offered = bound.and_then(|(socket, hold, file)| {
+        match &socket {
+            HttpSocket::Tcp(socket) => inherited.offer(&label, socket, Some(&hold))?,
+            HttpSocket::Unix(socket) => inherited.offer(&label, socket, Some(&hold))?,
         }
-        Ok(listener)
+        let (address, allow) = (label.clone(), options.allow.clone());
+        Ok(HttpListener { socket, file, hold, address, allow, tls })
     });
     offered.map_err(|cause| BindError::Refused { address: label, cause })
 }
 
-fn bind(
-    address: &HttpAddress,
-    access: FileAccess,
-    inherited: &mut Inherited,
-) -> io::Result<HttpListener> {
+type Bound = (HttpSocket, Hold, Option<SocketFile>);
+
+fn bind(address: &HttpAddress, access: FileAccess, inherited: &mut Inherited) -> io::Result<Bound> {
     let hold = Hold::ours();
     match address {
         HttpAddress::Tcp(address) => {
-            socket::bind_tcp(*address).map(|socket| HttpListener::Tcp(socket.into(), hold))
+            Ok((HttpSocket::Tcp(socket::bind_tcp(*address)?.into()), hold, None))
         }
         HttpAddress::Unix(address) => {
             let (listener, file) = unix::bind_stream(address, access, &hold)?;
-            Ok(HttpListener::Unix(listener.into(), hold, file))
+            Ok((HttpSocket::Unix(listener.into()), hold, file))
         }
-        HttpAddress::Fd(number) => from_socket(inherited.numbered(*number)?, hold),
-        HttpAddress::Einhorn(index) => from_socket(inherited.einhorn(*index)?, hold),
+        HttpAddress::Fd(number) => Ok((from_socket(inherited.numbered(*number)?)?, hold, None)),
+        HttpAddress::Einhorn(index) => Ok((from_socket(inherited.einhorn(*index)?)?, hold, None)),
     }
 }
 
@@ -83,20 +97,21 @@ fn adopt(
     access: FileAccess,
     socket: Socket,
     hold: Hold,
-) -> io::Result<HttpListener> {
-    let mut listener = from_socket(socket, hold)?;
-    if let (HttpListener::Unix(_, hold, file), HttpAddress::Unix(address)) =
-        (&mut listener, address)
-    {
-        *file = unix::adopt_file(address, access, hold)?;
-    }
-    Ok(listener)
+) -> io::Result<Bound> {
+    let socket = from_socket(socket)?;
+    let file = match (&socket, address) {
+        (HttpSocket::Unix(_), HttpAddress::Unix(address)) => {
+            unix::adopt_file(address, access, &hold)?
+        }
+        _ => None,
+    };
+    Ok((socket, hold, file))
 }
 
-fn from_socket(socket: Socket, hold: Hold) -> io::Result<HttpListener> {
+fn from_socket(socket: Socket) -> io::Result<HttpSocket> {
     match inherited::address_of(&socket)? {
-        StatsdAddress::Tcp(_) => Ok(HttpListener::Tcp(socket.into(), hold)),
-        StatsdAddress::UnixStream(_) => Ok(HttpListener::Unix(socket.into(), hold, None)),
+        StatsdAddress::Tcp(_) => Ok(HttpSocket::Tcp(socket.into())),
+        StatsdAddress::UnixStream(_) => Ok(HttpSocket::Unix(socket.into())),
         other => {
             let why = format!("it is {other}, and HTTP needs a stream");
             Err(io::Error::new(io::ErrorKind::InvalidInput, why))

@@ -20,7 +20,6 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use rustls::ServerConfig;
 use socket2::{Domain, Socket};
 use tokio::net::unix::pipe;
 use tokio::net::{TcpListener, UnixListener};
@@ -29,7 +28,6 @@ use tokio::select;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinSet, LocalSet, spawn_local};
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
 use self::listener::{Connection, Listener};
@@ -39,6 +37,7 @@ use super::guard::Guard;
 use super::hold::Hold;
 use super::stop::Stop;
 use super::takeover::Moved;
+use super::tls::Shown;
 use crate::config::listen::{ListenOptions, StatsdAddress};
 use crate::config::settings::IntakeSettings;
 use crate::telemetry::{Telemetry, names};
@@ -67,7 +66,7 @@ pub(super) struct StreamListener {
     pub(super) options: ListenOptions,
     pub(super) owner: Owner,
     /// For TCP.
-    pub(super) tls: Option<Arc<ServerConfig>>,
+    pub(super) tls: Shown,
     /// The address as configured.
     pub(super) label: String,
     /// Where connections go that a successor is to go on with.
@@ -126,7 +125,6 @@ impl Server {
         let listener = if socket.domain()? == Domain::UNIX {
             Listener::Unix(UnixListener::from_std(socket.into())?)
         } else {
-            let tls = tls.map(TlsAcceptor::from);
             Listener::Tcp(TcpListener::from_std(socket.into())?, tls)
         };
         let stopped = pipe::Receiver::from_owned_fd(stop.pipe()?)?;

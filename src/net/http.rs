@@ -52,7 +52,44 @@ pub fn outcome_of_error(error: reqwest::Error) -> Outcome {
     if error.is_timeout() {
         return Outcome::TimedOut;
     }
-    Outcome::Failed(causes(&error.without_url()))
+    let may_be_sent = !was_never_sent(&error);
+    let why = causes(&error.without_url());
+    match may_be_sent && !is_about_our_certificate(&why) {
+        true => Outcome::Failed(why),
+        false => Outcome::Unreachable(why),
+    }
+}
+
+/// Whether the connection was closed before the request was written to it, which is all that
+/// hyper calls cancelled.
+fn was_never_sent(error: &reqwest::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error.downcast_ref().is_some_and(hyper::Error::is_canceled) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Whether the other side has ended the handshake because it does not like our certificate, or
+/// misses one. With TLS 1.3 that comes after our request, which it has not read.
+///
+/// HTTP/2 keeps of an error only what rustls says of it.
+fn is_about_our_certificate(why: &str) -> bool {
+    const ALERT: &str = "received fatal alert: ";
+    const NAMES: [&str; 8] = [
+        "CertificateRequired",
+        "BadCertificate",
+        "UnsupportedCertificate",
+        "CertificateRevoked",
+        "CertificateExpired",
+        "CertificateUnknown",
+        "UnknownCA",
+        "AccessDenied",
+    ];
+    why.split(ALERT).skip(1).any(|alert| NAMES.iter().any(|name| alert.starts_with(name)))
 }
 
 /// How long an answer asks us to stay away.
@@ -108,6 +145,10 @@ pub fn causes(error: &reqwest::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
+    use rustls::AlertDescription;
+
     use super::*;
 
     #[test]
@@ -122,6 +163,22 @@ mod tests {
         ] {
             let url = Url::parse(url).expect("the table holds good URLs");
             assert_eq!(is_loopback(&url), loopback, "{url}");
+        }
+    }
+
+    #[test]
+    fn an_alert_about_our_certificate_means_that_nothing_was_read() {
+        for (alert, is_about_it) in [
+            (AlertDescription::CertificateRequired, true),
+            (AlertDescription::UnknownCA, true),
+            (AlertDescription::BadCertificate, true),
+            (AlertDescription::CertificateExpired, true),
+            (AlertDescription::InternalError, false),
+            (AlertDescription::BadRecordMac, false),
+        ] {
+            let error = rustls::Error::AlertReceived(alert);
+            let why = format!("sending failed: {}", io::Error::other(error));
+            assert_eq!(is_about_our_certificate(&why), is_about_it, "{why}");
         }
     }
 

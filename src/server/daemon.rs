@@ -24,7 +24,7 @@ use crate::config::{Loaded, Settings};
 use crate::forward::Forwarder;
 use crate::forward::import::Import;
 use crate::http;
-use crate::ingest::{ControlSocket, Inherited, Moved, Offer, Running, Takeover};
+use crate::ingest::{Certificates, ControlSocket, Inherited, Moved, Offer, Running, Takeover};
 use crate::model::{Phase, Role};
 use crate::pipeline::flush::FlushHandle;
 use crate::pipeline::{Collector, Flusher, Importer, Intake, IntakeCounts, Router, Workers};
@@ -61,6 +61,7 @@ pub(super) struct Daemon {
     retiring: Vec<JoinHandle<()>>,
     /// HTTP and gRPC.
     doors: Doors,
+    certificates: Certificates,
     /// Until ready.
     inherited: Inherited,
     /// To be told when we are ready.
@@ -83,8 +84,17 @@ impl Daemon {
         quit: mpsc::Sender<()>,
         succeeded: mpsc::Sender<()>,
     ) -> Result<Daemon, StartError> {
-        let Server { loaded, mut inherited, mut listeners, http, grpc, control, telemetry, logs } =
-            server;
+        let Server {
+            loaded,
+            mut inherited,
+            mut listeners,
+            http,
+            grpc,
+            certificates,
+            control,
+            telemetry,
+            logs,
+        } = server;
         let offers = inherited.take_offers();
         let predecessor = inherited.take_predecessor();
         let turn = if predecessor.is_some() { Turn::later() } else { Turn::now() };
@@ -188,6 +198,7 @@ impl Daemon {
             forwarder,
             retiring: Vec::new(),
             doors,
+            certificates,
             inherited,
             predecessor,
             turn,
@@ -290,6 +301,7 @@ impl Daemon {
     fn apply(&mut self, loaded: Loaded) {
         let waiting = self.settings.needs_restart(&loaded.settings);
         let settings = self.settings.with_live(loaded.settings);
+        let Some(certificates) = pages::certificates(&settings) else { return };
         let (sinks, backlogs) = (&self.sinks, &self.backlogs);
         match destinations::replace(sinks, &settings, backlogs, &self.telemetry) {
             Ok(replaced) => self.retire(replaced),
@@ -298,6 +310,7 @@ impl Daemon {
                 return;
             }
         }
+        self.certificates.replace(certificates);
         self.flush.replan(plan(&settings));
         self.logs.set_debug(settings.debug);
         pages::say_what_waits(&waiting);

@@ -3,19 +3,18 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::Router;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::config::Settings;
-use crate::config::listen::HttpAddress;
+use crate::config::listen::{HttpAddress, Listener};
 use crate::forward::import::Import;
 use crate::forward::import::grpc::{self, GrpcLimits};
 use crate::http::{self, ConfigFormat, ConfigText, HttpState, Limits};
-use crate::ingest::{Hold, HttpListener};
+use crate::ingest::{Certificates, Door, Hold, HttpListener, HttpSocket};
 use crate::model::Phase;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Telemetry, names};
 
 /// The text of the configuration pages: of the configuration in use when somebody looks.
 fn config_text(shown: &Arc<Mutex<Settings>>) -> ConfigText {
@@ -62,22 +61,43 @@ pub(super) fn open(
     telemetry: &Telemetry,
 ) -> io::Result<Doors> {
     let settings = shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let http_address = address(http.as_ref(), settings.http.address.as_ref().map(|it| &it.address));
-    let grpc_address =
-        address(grpc.as_ref(), settings.import.grpc_address.as_ref().map(|it| &it.address));
-    let http = http.map(|listener| {
+    let http_address = address(http.as_ref(), settings.http.address.as_ref());
+    let grpc_address = address(grpc.as_ref(), settings.import.grpc_address.as_ref());
+    let patience = settings.intake.handshake_timeout;
+    let stop = |listener: &HttpListener| stopped(phase.subscribe(), listener.hold().clone());
+    let mut servers = Vec::new();
+    if let Some(listener) = http {
+        let stop = stop(&listener);
+        let metric = names::HTTP_CONNECTIONS_CLOSED_TOTAL;
+        let door = Door::open(listener, patience, telemetry, metric)?;
         let state = HttpState {
             telemetry: telemetry.clone(),
             phase: phase.subscribe(),
             config: settings.http.config.then(|| config_text(shown)),
             quit: settings.http.quit.then_some(quit),
+            token: settings.http.token,
         };
-        serve(listener, http::router(state).merge(import.router()), phase.subscribe(), telemetry)
-    });
-    let grpc =
-        grpc.map(|listener| serve_grpc(listener, import.clone(), phase.subscribe(), telemetry));
-    let servers = http.into_iter().chain(grpc).collect::<io::Result<_>>()?;
+        let router = http::router(state).merge(import.router());
+        let (limits, telemetry) = (Limits::default(), telemetry.clone());
+        servers.push(tokio::spawn(http::serve(door, router, limits, telemetry, stop)));
+    }
+    if let Some(listener) = grpc {
+        let stop = stop(&listener);
+        let metric = names::GRPC_CONNECTIONS_CLOSED_TOTAL;
+        let door = Door::open(listener, patience, telemetry, metric)?;
+        let (limits, telemetry) = (GrpcLimits::default(), telemetry.clone());
+        servers.push(tokio::spawn(grpc::serve(door, import.clone(), limits, telemetry, stop)));
+    }
     Ok(Doors { servers, http: http_address, grpc: grpc_address })
+}
+
+/// The certificates of a new configuration; `None` if they cannot be used, which is said.
+pub(super) fn certificates(settings: &Settings) -> Option<Certificates> {
+    Certificates::new(settings.intake.tls.as_ref(), settings.http.tls.as_ref())
+        .inspect_err(|error| {
+            error!(%error, "the new configuration is not used, the old one stays");
+        })
+        .ok()
 }
 
 /// Says what of a new configuration is in use.
@@ -90,52 +110,6 @@ pub(super) fn say_what_waits(waiting: &[&str]) {
     }
 }
 
-fn serve(
-    listener: HttpListener,
-    router: Router,
-    phases: watch::Receiver<Phase>,
-    telemetry: &Telemetry,
-) -> io::Result<JoinHandle<()>> {
-    let stop = stopped(phases, listener.hold().clone());
-    let (limits, telemetry) = (Limits::default(), telemetry.clone());
-    Ok(match listener {
-        HttpListener::Tcp(listener, _) => {
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            tokio::spawn(http::serve(listener, router, limits, telemetry, stop))
-        }
-        HttpListener::Unix(listener, _, file) => {
-            let listener = tokio::net::UnixListener::from_std(listener)?;
-            tokio::spawn(async move {
-                http::serve(listener, router, limits, telemetry, stop).await;
-                drop(file);
-            })
-        }
-    })
-}
-
-fn serve_grpc(
-    listener: HttpListener,
-    import: Import,
-    phases: watch::Receiver<Phase>,
-    telemetry: &Telemetry,
-) -> io::Result<JoinHandle<()>> {
-    let stop = stopped(phases, listener.hold().clone());
-    let (limits, telemetry) = (GrpcLimits::default(), telemetry.clone());
-    Ok(match listener {
-        HttpListener::Tcp(listener, _) => {
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            tokio::spawn(grpc::serve(listener, import, limits, telemetry, stop))
-        }
-        HttpListener::Unix(listener, _, file) => {
-            let listener = tokio::net::UnixListener::from_std(listener)?;
-            tokio::spawn(async move {
-                grpc::serve(listener, import, limits, telemetry, stop).await;
-                drop(file);
-            })
-        }
-    })
-}
-
 /// When a server accepts no more: at the end, or when a successor does.
 async fn stopped(mut phases: watch::Receiver<Phase>, hold: Hold) {
     let is_over =
@@ -145,15 +119,15 @@ async fn stopped(mut phases: watch::Receiver<Phase>, hold: Hold) {
 }
 
 /// Where a server can be reached: where it is bound, or else what was configured.
-fn address(listener: Option<&HttpListener>, configured: Option<&HttpAddress>) -> String {
-    let bound = match listener {
+fn address(listener: Option<&HttpListener>, configured: Option<&Listener<HttpAddress>>) -> String {
+    let bound = match listener.map(|listener| &listener.socket) {
         None => return "off".to_owned(),
-        Some(HttpListener::Tcp(listener, _)) => listener.local_addr().ok(),
-        Some(HttpListener::Unix(..)) => None,
+        Some(HttpSocket::Tcp(listener)) => listener.local_addr().ok(),
+        Some(HttpSocket::Unix(_)) => None,
     };
     match (bound, configured) {
         (Some(address), _) => address.to_string(),
-        (None, Some(address)) => address.to_string(),
+        (None, Some(listener)) => listener.address.to_string(),
         (None, None) => String::new(),
     }
 }

@@ -26,7 +26,7 @@ use crate::forward::Forwarder;
 use crate::forward::import::Import;
 use crate::forward::ring::Ring;
 use crate::http;
-use crate::ingest::Inherited;
+use crate::ingest::{Certificates, Inherited};
 use crate::model::Phase;
 use crate::spool::Turn;
 use crate::telemetry::Telemetry;
@@ -48,13 +48,23 @@ pub(super) struct Proxy {
     /// None without `stats_address`: then `/metrics` alone has it.
     own: Option<OwnTelemetry>,
     doors: Doors,
+    certificates: Certificates,
 }
 
 impl Proxy {
     /// Starts every part, consumers before producers. Needs a tokio runtime.
     pub(super) fn start(server: Server, quit: mpsc::Sender<()>) -> Result<Proxy, StartError> {
-        let Server { loaded, mut inherited, listeners: _, http, grpc, control: _, telemetry, logs } =
-            server;
+        let Server {
+            loaded,
+            mut inherited,
+            listeners: _,
+            http,
+            grpc,
+            certificates,
+            control: _,
+            telemetry,
+            logs,
+        } = server;
         drop(inherited.take_offers());
         let settings = loaded.settings;
         let forward = settings.forward.as_ref().ok_or(StartError::NoUpstream)?;
@@ -82,6 +92,7 @@ impl Proxy {
             ring,
             own,
             doors,
+            certificates,
         })
     }
 
@@ -141,7 +152,10 @@ impl Proxy {
     /// Uses what of a new configuration can be used without a restart.
     fn apply(&mut self, loaded: Loaded) {
         let waiting = self.settings.needs_restart(&loaded.settings);
-        self.settings = self.settings.with_live(loaded.settings);
+        let settings = self.settings.with_live(loaded.settings);
+        let Some(certificates) = pages::certificates(&settings) else { return };
+        self.certificates.replace(certificates);
+        self.settings = settings;
         self.logs.set_debug(self.settings.debug);
         pages::say_what_waits(&waiting);
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = self.settings.clone();

@@ -414,6 +414,7 @@ fn what_is_printed_can_be_loaded_again() {
         "hostname: \"\\x01\\x7f\\u0085\\u009f\\uFFFE\\uFEFF\\u2028\"\n",
         "omit_empty_hostname: true\npercentiles: [0.999, 1, 0]\naggregates: [hmean, avg]\n",
         "udp_address: ''\nhttp_address: ''\n",
+        "udp_address: :1?allow=10.0.0.0/8,::1\nhttp_address: /h?mode=0660&group=5\n",
         "statsd_listen_addresses: ['unixgram:@v', 'tcp6://[::1]:1', 'fd://x']\nhttp_address: '@h'\n",
         "api_hostname: http://h/base\nflush_max_per_body: 4\ndatadog: {key_in_query: yes}\n",
         "key: ''\ntags_exclude: [a, 'b|x']\nsinks: [{kind: datadog, name: x, api_hostname: 'http://h'},\
@@ -437,7 +438,7 @@ fn what_is_printed_can_be_loaded_again() {
 fn the_effective_configuration_reads_like_a_file() {
     let shown = settings("key: hunter2\nhostname: h\n").effective_yaml();
     assert!(shown.starts_with("interval: \"10s\"\nsynchronize_with_interval: false\n"), "{shown}");
-    assert!(shown.contains("\nhttp:\n  config: false\nhttp_quit: false\n"), "{shown}");
+    assert!(shown.contains("\nhttp:\n  config: false\n  token: \"\"\n"), "{shown}");
     assert!(shown.contains("\"key\":\"REDACTED\""), "{shown}");
 }
 
@@ -456,6 +457,7 @@ fn some_settings_change_live_and_the_others_are_named() {
         ("key: a\nsinks: [{kind: console}]", vec!["sinks"]),
         ("sinks: [{kind: console, name: datadog}]", vec!["sinks"]),
         ("key: a\nimport: {token: x}", vec!["grpc_address, import"]),
+        ("key: a\nhttp: {token: x}", vec!["http.token", "grpc_address, import"]),
         ("key: a\ninterval: 1s\nextend_tags: [a]", vec!["interval", "extend_tags"]),
         (
             "key: a\ntcp_address: :1\nnum_workers: 7\nlimits: {contexts: 9}\nhttp: {config: true}",

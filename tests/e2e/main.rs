@@ -1,5 +1,6 @@
 //! The real program, real sockets, real signals.
 
+mod access;
 #[path = "../support/authority.rs"]
 mod authority;
 mod bad_network;

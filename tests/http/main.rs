@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use veneur::config::{self, machine::Machine};
+use veneur::config::{self, Secret, machine::Machine};
 use veneur::http::{self, ConfigFormat, HttpState, Limits};
 use veneur::model::Phase;
 use veneur::telemetry::{Telemetry, names};
@@ -47,6 +47,7 @@ impl Server {
                 ConfigFormat::Yaml => "key: REDACTED\n".to_owned(),
             })),
             quit: Some(quit_sender),
+            token: None,
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
@@ -109,6 +110,44 @@ impl Answer {
     fn summary(&self) -> (u16, &str) {
         (self.status, &self.body)
     }
+}
+
+#[tokio::test]
+async fn with_a_token_only_those_who_show_it_see_more_than_whether_we_live() {
+    let token = || Some(Secret::new("sesame".to_owned()));
+    let router = |state| http::router(HttpState { token: token(), ..state });
+    let mut server = Server::with(Limits::default(), router).await;
+    for (method, path, is_for_everyone) in [
+        ("GET", "/healthcheck", true),
+        ("GET", "/healthcheck/tracing", true),
+        ("GET", "/ready", true),
+        ("GET", "/version", false),
+        ("GET", "/builddate", false),
+        ("GET", "/metrics", false),
+        ("GET", "/config/json", false),
+        ("GET", "/config/yaml", false),
+        ("POST", "/quitquitquit", false),
+    ] {
+        let request = async |shown: &str| {
+            let head =
+                format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{shown}Connection: close\r\n");
+            Answer::parse(&server.exchange(format!("{head}\r\n")).await)
+        };
+        for shown in ["", "Authorization: Bearer wrong\r\n", "Authorization: Basic sesame\r\n"] {
+            let answer = request(shown).await;
+            assert_eq!(answer.status == 401, !is_for_everyone, "{path}: {answer:?}");
+            if !is_for_everyone {
+                assert_eq!(answer.body, "missing or wrong token\n", "{path}");
+                assert!(answer.headers.contains("www-authenticate: bearer"), "{answer:?}");
+            }
+        }
+        assert!(server.quit.is_empty(), "nobody may have asked for it");
+        let answer = request("Authorization: Bearer sesame\r\n").await;
+        assert_ne!(answer.status, 401, "{path}");
+        // As it was asked for here.
+        let _asked = server.quit.try_recv();
+    }
+    assert!(server.counted(names::HTTP_REQUESTS_TOTAL, "status:401") > 0);
 }
 
 #[tokio::test]
@@ -412,7 +451,8 @@ async fn a_unix_socket_serves_the_same_pages() {
     let listener = UnixListener::bind(&path).expect("a fresh path");
     let (_phase, phase) = watch::channel(Phase::Ready);
     let telemetry = Telemetry::default();
-    let state = HttpState { telemetry: telemetry.clone(), phase, config: None, quit: None };
+    let state =
+        HttpState { telemetry: telemetry.clone(), phase, config: None, quit: None, token: None };
     let serving = http::serve(
         listener,
         http::router(state),

@@ -106,7 +106,7 @@ async fn meddle(State(shared): State<Arc<Shared>>, request: Request, next: Next)
 /// A local node, as far as it forwards.
 pub(crate) struct Local {
     forwarder: Forwarder,
-    telemetry: Telemetry,
+    pub(crate) telemetry: Telemetry,
 }
 
 impl Local {

@@ -4,12 +4,12 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 
 use veneur::config::listen::{HttpAddress, UnixAddress};
-use veneur::ingest::{HttpListener, Inherited, bind_http};
+use veneur::ingest::{HttpListener, HttpSocket, Inherited, bind_http};
 
 use crate::support::Directory;
 
 fn bind(address: &HttpAddress) -> HttpListener {
-    bind_http("http_address", &address.clone().into(), &mut Inherited::default())
+    bind_http("http_address", &address.clone().into(), None, &mut Inherited::default())
         .expect("the address is free")
 }
 
@@ -22,7 +22,7 @@ fn expect_to_talk(mut client: impl Write, mut server: impl Read) {
 }
 
 fn expect_tcp(listener: HttpListener) {
-    let HttpListener::Tcp(listener, _) = listener else { panic!("not TCP: {listener:?}") };
+    let HttpSocket::Tcp(listener) = listener.socket else { panic!("not TCP") };
     let address = listener.local_addr().expect("it is bound");
     let client = TcpStream::connect(address).expect("it listens");
     expect_to_talk(client, listener.accept().expect("a client waits").0);
@@ -38,7 +38,9 @@ fn http_listens_on_a_unix_socket_whose_file_goes_with_it() {
     let directory = Directory::new();
     let path = directory.join("http.sock");
     let bound = bind(&HttpAddress::Unix(UnixAddress::Path(path.clone())));
-    let HttpListener::Unix(listener, _, file) = bound else { panic!("not Unix: {bound:?}") };
+    let HttpListener { socket: HttpSocket::Unix(listener), file, .. } = bound else {
+        panic!("not Unix")
+    };
     let client = UnixStream::connect(&path).expect("it listens");
     expect_to_talk(client, listener.accept().expect("a client waits").0);
     drop(file);
@@ -62,13 +64,14 @@ fn http_needs_a_listening_stream() {
         let error = bind_http(
             "http_address",
             &HttpAddress::Fd(descriptor).into(),
+            None,
             &mut Inherited::default(),
         );
         let error = error.expect_err("it cannot be used").to_string();
         assert_eq!(error, format!("cannot bind http_address fd@{descriptor}: {why}"));
     }
     let error =
-        bind_http("http_address", &HttpAddress::Einhorn(0).into(), &mut Inherited::default());
+        bind_http("http_address", &HttpAddress::Einhorn(0).into(), None, &mut Inherited::default());
     assert_eq!(
         error.expect_err("there is no Einhorn").to_string(),
         "cannot bind http_address einhorn@0: this process was not started by Einhorn"

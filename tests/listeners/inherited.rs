@@ -9,7 +9,7 @@ use std::os::unix::net::UnixListener;
 use std::process::{Child, Command, Stdio};
 
 use veneur::config::listen::{HttpAddress, StatsdAddress};
-use veneur::ingest::{HttpListener, Inherited, Listeners, bind_http};
+use veneur::ingest::{Certificates, HttpSocket, Inherited, Listeners, bind_http};
 
 use crate::support::{Daemon, Directory, Heard, PATIENCE, settings};
 
@@ -74,7 +74,8 @@ fn serve_sockets_of_systemd() {
     let mut inherited = inherited();
     // By name, and by place.
     let addresses = settings(&[by_name("statsd"), by_name("1")]);
-    let listeners = Listeners::bind(&addresses, &mut inherited).expect("they are there");
+    let listeners = Listeners::bind(&addresses, &Certificates::default(), &mut inherited)
+        .expect("they are there");
     assert_eq!(inherited.unused().collect::<Vec<_>>(), ["spare"]);
     let daemon = Daemon::start(listeners);
     let kinds = daemon.addresses.iter().map(|address| match address {
@@ -88,7 +89,8 @@ fn serve_sockets_of_systemd() {
     assert_eq!(heard, [Heard::took("tcp:1|c"), Heard::took("udp:1|c")]);
     daemon.drain();
 
-    let error = Listeners::bind(&settings(&[by_name("web")]), &mut inherited);
+    let error =
+        Listeners::bind(&settings(&[by_name("web")]), &Certificates::default(), &mut inherited);
     assert_eq!(
         error.expect_err("there is none").to_string(),
         "cannot bind fd://web: the sockets systemd passed are statsd, lines, spare"
@@ -129,16 +131,16 @@ fn an_http_socket_of_einhorn_is_served_and_acknowledged() {
 
 fn serve_http_socket_of_einhorn() {
     let mut inherited = inherited();
-    let bound = bind_http("http_address", &HttpAddress::Einhorn(0).into(), &mut inherited)
+    let bound = bind_http("http_address", &HttpAddress::Einhorn(0).into(), None, &mut inherited)
         .expect("it is there");
     inherited.acknowledge().expect("Einhorn listens");
-    let HttpListener::Tcp(listener, _) = bound else { panic!("not TCP: {bound:?}") };
+    let HttpSocket::Tcp(listener) = bound.socket else { panic!("not TCP") };
     listener.set_nonblocking(false).expect("it is open");
     let mut said = String::new();
     listener.accept().expect("a client").0.read_to_string(&mut said).expect("it is open");
     assert_eq!(said, "GET");
 
-    let error = bind_http("http_address", &HttpAddress::Einhorn(1).into(), &mut inherited);
+    let error = bind_http("http_address", &HttpAddress::Einhorn(1).into(), None, &mut inherited);
     assert_eq!(
         error.expect_err("there is none").to_string(),
         "cannot bind http_address einhorn@1: Einhorn has 1 sockets, counted from 0"

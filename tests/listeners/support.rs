@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use veneur::config::listen::{Listener, StatsdAddress};
 use veneur::config::machine::Machine;
 use veneur::config::settings::IntakeSettings;
-use veneur::ingest::{BindError, Inherited, Listeners, Receive, Running};
+use veneur::ingest::{BindError, Certificates, Inherited, Listeners, Receive, Running};
 use veneur::telemetry::Telemetry;
 use veneur::telemetry::registry::Total;
 
@@ -131,7 +131,8 @@ impl Gate {
 
 /// Binds where nothing is inherited.
 pub(crate) fn bind(settings: &IntakeSettings) -> Result<Listeners, BindError> {
-    Listeners::bind(settings, &mut Inherited::default())
+    let certificates = Certificates::new(settings.tls.as_ref(), None)?;
+    Listeners::bind(settings, &certificates, &mut Inherited::default())
 }
 
 /// Listeners at work, and what they hear.

@@ -1,5 +1,7 @@
 //! Where things go, and the HTTP server.
 
+use super::forward::token;
+use super::intake::{ServerTlsKeys, server_tls};
 use super::{filled, flag};
 use crate::config::listen::{HTTP_FORMS, HttpAddress, Listener, split_host_port};
 use crate::config::machine::Machine;
@@ -20,10 +22,24 @@ pub(super) fn http(raw: &Raw, machine: &Machine, report: &mut Report) -> HttpSet
             .map_err(|what| report.refuse(&given.source, what, HTTP_FORMS))
             .ok(),
     };
+    // A passed socket may turn out to be a TCP listener, and so may one of gRPC, which is read
+    // elsewhere.
+    let may_be_tcp = |listener: &Listener<HttpAddress>| match listener.address {
+        HttpAddress::Tcp(_) | HttpAddress::Fd(_) | HttpAddress::Einhorn(_) => true,
+        HttpAddress::Unix(_) => false,
+    };
+    let has_tcp = address.as_ref().is_some_and(may_be_tcp) || filled(&raw.grpc_address).is_some();
+    let keys = ServerTlsKeys {
+        certificate: ("http.tls_certificate", &raw.http_tls_certificate),
+        key: ("http.tls_key", &raw.http_tls_key),
+        authority: &raw.http_tls_authority_certificate,
+    };
     HttpSettings {
         address,
         config: flag(&raw.http_config, false),
         quit: flag(&raw.http_quit, false),
+        token: token(&raw.http_token, report),
+        tls: server_tls(&keys, has_tcp, machine, report),
     }
 }
 

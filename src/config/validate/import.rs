@@ -10,6 +10,7 @@ use crate::config::listen::{HTTP_FORMS, HttpAddress, Listener};
 use crate::config::machine::Machine;
 use crate::config::problem::Report;
 use crate::config::raw::{One, Raw};
+use crate::config::secret::Secret;
 use crate::config::settings::ImportSettings;
 
 /// Veneur 1.1 sends everything in one body: these take that of a host with some ten thousand
@@ -23,7 +24,13 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(30);
 
 /// What may be sent here. An empty `grpc_address` is no gRPC server.
-pub(super) fn import(raw: &Raw, machine: &Machine, report: &mut Report) -> ImportSettings {
+/// Without a token of its own, that of the HTTP server counts.
+pub(super) fn import(
+    raw: &Raw,
+    http_token: Option<&Secret>,
+    machine: &Machine,
+    report: &mut Report,
+) -> ImportSettings {
     let grpc_address = filled(&raw.grpc_address).and_then(|given| {
         Listener::<HttpAddress>::parse(&given.value, machine)
             .map_err(|what| report.refuse(&given.source, what, HTTP_FORMS))
@@ -40,7 +47,7 @@ pub(super) fn import(raw: &Raw, machine: &Machine, report: &mut Report) -> Impor
         max_body_bytes: size(body, 1_000..=1 << 30, MAX_BODY_BYTES),
         max_plain_bytes: size(plain, 1_000..=1 << 32, MAX_PLAIN_BYTES),
         in_flight: size(&raw.import_in_flight, 1..=1_000, IN_FLIGHT),
-        token: token(&raw.import_token, report),
+        token: token(&raw.import_token, report).or_else(|| http_token.cloned()),
         timeout: length(&raw.import_timeout, &TIMEOUTS, TIMEOUT, report),
     }
 }

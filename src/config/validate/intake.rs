@@ -8,7 +8,7 @@ use super::{filled, length, number, threads};
 use crate::config::listen::{HOST_PORT, Listener, STATSD_FORMS, StatsdAddress, UnixAddress, Wrong};
 use crate::config::machine::Machine;
 use crate::config::problem::Report;
-use crate::config::raw::Raw;
+use crate::config::raw::{One, Raw};
 use crate::config::reading::Given;
 use crate::config::secret::Secret;
 use crate::config::settings::{IntakeSettings, TlsSettings};
@@ -31,7 +31,6 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const HANDSHAKE_TIMEOUTS: RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(300);
 
-const CERTIFICATE_AND_KEY: &str = "tls_certificate and tls_key together";
 const PEM: &str = "PEM text, or the path of a file with it";
 
 /// Everything about receiving.
@@ -128,31 +127,56 @@ fn tls(
     machine: &Machine,
     report: &mut Report,
 ) -> Option<TlsSettings> {
-    let certificate = filled(&raw.tls_certificate);
-    let key = filled(&raw.tls_key);
-    let authority = filled(&raw.tls_authority_certificate);
-    for (given, other, name) in [
-        (certificate, key, "tls_key"),
-        (key, certificate, "tls_certificate"),
-        (authority, certificate, "tls_certificate"),
-    ] {
-        if let Some(given) = given
-            && other.is_none()
-            && !report.has_problem_with(name)
-        {
-            report.refuse(&given.source, format!("set without {name}"), CERTIFICATE_AND_KEY);
-        }
-    }
-    let certificate = pem(certificate, "CERTIFICATE", machine, report);
-    let client_authority = pem(authority, "CERTIFICATE", machine, report);
-    let (certificate, key) = (certificate?, pem(key, "PRIVATE KEY", machine, report)?);
+    let keys = ServerTlsKeys {
+        certificate: ("tls_certificate", &raw.tls_certificate),
+        key: ("tls_key", &raw.tls_key),
+        authority: &raw.tls_authority_certificate,
+    };
     // An inherited socket may turn out to be a TCP listener.
     let may_be_tcp = |listener: &StatsdListener| match listener.address {
         StatsdAddress::Tcp(_) | StatsdAddress::Inherited(_) => true,
         StatsdAddress::Udp(_) | StatsdAddress::Unixgram(_) | StatsdAddress::UnixStream(_) => false,
     };
-    if let Some(given) = &raw.tls_certificate
-        && !listeners.iter().any(may_be_tcp)
+    server_tls(&keys, listeners.iter().any(may_be_tcp), machine, report)
+}
+
+/// The keys of a certificate that a server shows, by their names if messages say them.
+pub(super) struct ServerTlsKeys<'a> {
+    pub(super) certificate: (&'a str, &'a One<String>),
+    pub(super) key: (&'a str, &'a One<String>),
+    pub(super) authority: &'a One<String>,
+}
+
+/// TLS of a server, if there is a certificate and a key. It has an effect if some of its
+/// listeners are of TCP.
+pub(super) fn server_tls(
+    keys: &ServerTlsKeys<'_>,
+    has_tcp: bool,
+    machine: &Machine,
+    report: &mut Report,
+) -> Option<TlsSettings> {
+    let ((certificate_name, certificate), (key_name, key)) = (keys.certificate, keys.key);
+    let (certificate, key) = (filled(certificate), filled(key));
+    let authority = filled(keys.authority);
+    for (given, other, name) in [
+        (certificate, key, key_name),
+        (key, certificate, certificate_name),
+        (authority, certificate, certificate_name),
+    ] {
+        if let Some(given) = given
+            && other.is_none()
+            && !report.has_problem_with(name)
+        {
+            let together = format!("{certificate_name} and {key_name} together");
+            report.refuse(&given.source, format!("set without {name}"), together);
+        }
+    }
+    let given = certificate;
+    let certificate = pem(certificate, "CERTIFICATE", machine, report);
+    let client_authority = pem(authority, "CERTIFICATE", machine, report);
+    let (certificate, key) = (certificate?, pem(key, "PRIVATE KEY", machine, report)?);
+    if let Some(given) = given
+        && !has_tcp
     {
         report.warn(&given.source, "without effect: there is no TCP listener");
     }

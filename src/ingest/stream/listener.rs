@@ -2,14 +2,16 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::ingest::takeover::Moved;
+use crate::ingest::tls::Shown;
 
 pub(super) enum Listener {
-    Tcp(TcpListener, Option<TlsAcceptor>),
+    Tcp(TcpListener, Shown),
     Unix(UnixListener),
 }
 
@@ -39,7 +41,10 @@ impl Listener {
         }
         Ok(Some(match tls {
             None => Connection::Lines(stream, Vec::new()),
-            Some(tls) => Connection::LinesOverTls(stream, tls.clone()),
+            Some(tls) => {
+                let acceptor = TlsAcceptor::from(Arc::clone(&tls.borrow()));
+                Connection::LinesOverTls(stream, acceptor)
+            }
         }))
     }
 

@@ -16,22 +16,26 @@ use tonic_reflection::server::Builder;
 /// Name of the service.
 pub(super) const SERVICE: &str = "forwardrpc.Forward";
 
-/// The services, and how to say that this node is about to end.
-pub(super) fn services() -> (Router, HealthReporter) {
+/// The health checks, and how to say that this node is about to end.
+pub(super) fn health() -> (Router, HealthReporter) {
     let (reporter, health) = tonic_health::server::health_reporter();
+    (Router::new().route_service("/grpc.health.v1.Health/{method}", health), reporter)
+}
+
+/// What describes the services.
+pub(super) fn reflection() -> Router {
     let builder = || {
         Builder::configure()
             .register_file_descriptor_set(FileDescriptorSet { file: files() })
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let mut router = Router::new().route_service("/grpc.health.v1.Health/{method}", health);
     // Both are built from constants: whether they build is what the test asks.
-    if let (Ok(v1), Ok(v1alpha)) = (builder().build_v1(), builder().build_v1alpha()) {
-        router = router
-            .route_service("/grpc.reflection.v1.ServerReflection/{method}", v1)
-            .route_service("/grpc.reflection.v1alpha.ServerReflection/{method}", v1alpha);
-    }
-    (router, reporter)
+    let (Ok(v1), Ok(v1alpha)) = (builder().build_v1(), builder().build_v1alpha()) else {
+        return Router::new();
+    };
+    Router::new()
+        .route_service("/grpc.reflection.v1.ServerReflection/{method}", v1)
+        .route_service("/grpc.reflection.v1alpha.ServerReflection/{method}", v1alpha)
 }
 
 fn files() -> Vec<FileDescriptorProto> {

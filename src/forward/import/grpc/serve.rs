@@ -1,6 +1,6 @@
 //! Connections of the gRPC server, and what they may cost.
 //!
-//! HTTP/2 without TLS, as Veneur 14 speaks it. A connection on which nothing goes on is closed
+//! HTTP/2, without TLS as Veneur 14 speaks it unless whoever listens adds it. A connection on which nothing goes on is closed
 //! after a time, a peer that is gone is found out by pings, and at the end running calls get a
 //! last while.
 
@@ -11,7 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
 use axum::http::Request;
+use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::serve::Listener;
 use hyper::body::Incoming;
@@ -22,6 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tonic::Status;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tower::ServiceExt;
@@ -74,12 +78,15 @@ pub async fn serve<L: Listener>(
     stop: impl Future<Output = ()>,
 ) {
     let (drain, draining) = watch::channel(false);
-    let (pages, health) = reflection::services();
+    let (health_checks, health) = reflection::health();
+    // Health is told to everyone: load balancers ask for it.
+    let described =
+        reflection::reflection().layer(middleware::from_fn_with_state(import.clone(), authorize));
     let (mut closing, mut ring) = (import.0.closing.subscribe(), import.0.onward.ring());
     let mut is_serving = ring.as_ref().is_none_or(has_members);
     let mut is_closing = false;
     say(&health, is_serving).await;
-    let router = router(import).merge(pages);
+    let router = router(import).merge(health_checks).merge(described);
     let house = House { router, limits: limits.clone() };
     let count_closed = |reason: &str, n| {
         telemetry.count(names::GRPC_CONNECTIONS_CLOSED_TOTAL, &format!("reason:{reason}"), n);
@@ -114,6 +121,14 @@ pub async fn serve<L: Listener>(
     if timeout(limits.drain, ended).await.is_err() {
         count_closed("drain", connections.len() as u64);
         connections.shutdown().await;
+    }
+}
+
+/// Answers those who show the token, if there is one.
+async fn authorize(State(import): State<Import>, request: Request<Body>, next: Next) -> Response {
+    match import.authorize(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => Status::unauthenticated(refusal.to_string()).into_http(),
     }
 }
 
