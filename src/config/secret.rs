@@ -3,6 +3,8 @@
 use std::fmt;
 
 use super::listen;
+use super::raw::{Quote, ROWS};
+use super::sinks::{self, KINDS};
 
 /// What a base URL looks like, in words.
 pub(super) const BASE_URL_FORMS: &str = "http://HOST:PORT or https://HOST";
@@ -95,6 +97,28 @@ pub fn redact_url(text: &str) -> String {
         Some((_, host)) => format!("{scheme}{REDACTED}@{host}{query}"),
         None => format!("{scheme}{rest}{query}"),
     }
+}
+
+/// A setting whose value is not shown as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Confidential {
+    /// The kind of sink it is of, in `sinks`; `None`: it is a key of its own.
+    pub sink: Option<&'static str>,
+    /// Its name; `section.key` inside a section.
+    pub key: &'static str,
+    /// It is a URL, of which user, password and query are not shown; else nothing of it is.
+    pub is_url: bool,
+}
+
+/// Every setting whose value is not shown as it is: what a check that nothing shows them needs.
+pub fn confidential() -> impl Iterator<Item = Confidential> {
+    let keys = ROWS.iter().map(|row| (None, row.name, row.quote));
+    let of_sinks = KINDS
+        .iter()
+        .flat_map(|kind| sinks::rows_of(kind).map(|row| (Some(kind.name), row.name, row.quote)));
+    keys.chain(of_sinks)
+        .filter(|(.., quote)| *quote != Quote::Whole)
+        .map(|(sink, key, quote)| Confidential { sink, key, is_url: quote == Quote::Url })
 }
 
 fn is_host_with_optional_port(text: &str) -> bool {

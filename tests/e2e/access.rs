@@ -76,7 +76,12 @@ async fn visits(mut global: Daemon) -> String {
 }
 
 /// What a global node answers to somebody with a certificate: status and body.
-async fn page(global: &Daemon, path: &str, authority: &Authority, token: &str) -> (u16, String) {
+pub(crate) async fn page(
+    global: &Daemon,
+    path: &str,
+    authority: &Authority,
+    token: &str,
+) -> (u16, String) {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let Identity { certificate, key } = authority.client();
     let own = reqwest::Identity::from_pem(format!("{certificate}\n{key}").as_bytes());

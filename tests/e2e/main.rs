@@ -26,6 +26,7 @@ mod node;
 mod outage;
 mod proxy;
 mod relay;
+mod secrets;
 mod sinks;
 mod support;
 mod takeover;
