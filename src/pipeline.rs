@@ -4,7 +4,7 @@
 //! listener threads          worker threads             flush thread
 //!  Intake ─ Router ── Batch ──► worker-0 [Shard] ─ Snapshot ─► render ─► Outlet
 //!     │                └──────► worker-1 [Shard] ─────┘  ▲
-//!     └─ events, checks, timestamped points ► Collector ─┘
+//!     └─ events, checks, spans, timestamped ► Collector ──┘
 //! ```
 //!
 //! Threads own what they work on and meet through bounded channels that carry batches.
@@ -15,6 +15,8 @@ pub mod importer;
 pub mod intake;
 pub mod lane;
 pub mod router;
+pub mod span_ring;
+pub mod spans;
 pub mod worker;
 
 pub use collector::Collector;
@@ -22,4 +24,5 @@ pub use flush::{Flushed, Flusher};
 pub use importer::{Importer, NotImported};
 pub use intake::{Intake, IntakeCounts};
 pub use router::Router;
+pub use spans::{SpanCounts, SpanIntake, SpanTimers};
 pub use worker::{Worker, Workers};

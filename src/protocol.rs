@@ -1,8 +1,10 @@
 //! Bytes of the wire to values and back; pure functions.
 
 pub mod dogstatsd;
+pub mod fields;
 pub mod import;
 pub mod refusal;
+pub mod ssf;
 
 pub use dogstatsd::{Line, Message, Values};
 pub use refusal::{PacketType, Reason, Refusal};

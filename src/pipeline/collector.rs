@@ -1,4 +1,4 @@
-//! What is not aggregated: events, service checks, values with a time of their own.
+//! What is not aggregated: events, service checks, spans, values with a time of their own.
 //!
 //! They are rare, so all listener threads share one mutex; what an interval may hold is
 //! bounded, and the rest is counted by whoever brings it.
@@ -7,10 +7,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use super::span_ring::SpanRing;
 use crate::model::{
-    Event, ExtendTags, MetricKey, MetricKind, Point, PointKind, ServiceCheck, Suffix, TagSet, text,
+    Event, ExtendTags, MetricKey, MetricKind, Point, PointKind, ServiceCheck, Span, Suffix, TagSet,
+    text,
 };
 use crate::protocol::Line;
+use crate::protocol::ssf::SpanRef;
 
 /// Events, and service checks, kept per interval.
 const MAX_EVENTS: usize = 10_000;
@@ -28,6 +31,8 @@ pub struct Collected {
     pub checks: Vec<ServiceCheck>,
     /// Counters and gauges that bring their own time.
     pub points: Vec<Point>,
+    /// Oldest first.
+    pub spans: Vec<Span>,
 }
 
 /// Shared by all listener threads and the flush.
@@ -36,6 +41,8 @@ pub struct Collector {
     extend_tags: ExtendTags,
     now: fn() -> SystemTime,
     inside: Mutex<Inside>,
+    /// If anybody wants them.
+    spans: Option<SpanRing>,
 }
 
 #[derive(Debug, Default)]
@@ -82,7 +89,12 @@ pub enum Checked {
 impl Collector {
     /// An empty collector; `now` stamps what brings no time of its own.
     pub fn new(extend_tags: ExtendTags, now: fn() -> SystemTime) -> Collector {
-        Collector { extend_tags, now, inside: Mutex::default() }
+        Collector { extend_tags, now, inside: Mutex::default(), spans: None }
+    }
+
+    /// Keeps spans, too, as many as have room in `max_bytes`.
+    pub fn with_spans(self, max_bytes: usize) -> Collector {
+        Collector { spans: Some(SpanRing::new(max_bytes)), ..self }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inside> {
@@ -160,12 +172,20 @@ impl Collector {
         Some(taken)
     }
 
+    /// Keeps a span, if anybody wants them; how many others, or itself, had to go.
+    pub fn span(&self, span: &SpanRef<'_>) -> u64 {
+        self.spans.as_ref().map_or(0, |ring| ring.push(span.to_owned()))
+    }
+
     /// Everything since the last call.
     pub fn take(&self) -> Collected {
         let mut inside = self.lock();
         inside.check_places = HashMap::new();
         inside.bytes = 0;
-        std::mem::take(&mut inside.collected)
+        let collected = std::mem::take(&mut inside.collected);
+        drop(inside);
+        let spans = self.spans.as_ref().map(SpanRing::take).unwrap_or_default();
+        Collected { spans, ..collected }
     }
 }
 

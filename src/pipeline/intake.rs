@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::collector::Checked;
 use super::{Collector, Router};
+use crate::model::ServiceCheck;
 use crate::protocol::dogstatsd::{self, Line, Message, Piece, Sample};
+use crate::protocol::ssf::SpanRef;
 use crate::protocol::{PacketType, Reason, Refusal};
 use crate::telemetry::counters::Count;
 
@@ -133,6 +135,40 @@ impl Intake {
         self.read(bytes, std::iter::once(bytes));
     }
 
+    /// Takes one sample that is no line; its name and tags are slices of `buffer`.
+    pub(super) fn take_sample(&mut self, buffer: &[u8], sample: &Sample<'_>) {
+        self.tally.lines += 1;
+        self.sample(buffer, sample);
+    }
+
+    /// Takes a check that is no line.
+    pub(super) fn take_check(&mut self, check: ServiceCheck) {
+        self.tally.lines += 1;
+        self.check(check);
+    }
+
+    /// Counts a sample that is no line, and cannot be used.
+    pub(super) fn refuse_sample(&mut self, reason: Reason) {
+        self.tally.lines += 1;
+        self.refuse(refusal_of_metric(reason));
+    }
+
+    /// Counts one packet that somebody else takes apart.
+    pub(super) fn count_packet(&mut self, bytes: usize) {
+        self.tally.packets += 1;
+        self.tally.bytes += bytes as u64;
+    }
+
+    /// Keeps a span for the next flush; how many others had to go for it.
+    pub(super) fn keep_span(&mut self, span: &SpanRef<'_>) -> u64 {
+        self.collector.span(span)
+    }
+
+    /// Has everything taken since the last call applied, or copied: `buffer` may go.
+    pub(super) fn settle(&mut self, buffer: &[u8]) {
+        self.router.settle(buffer);
+    }
+
     #[inline(always)]
     fn sample(&mut self, buffer: &[u8], sample: &Sample<'_>) {
         if self.router.push_sample(buffer, sample).is_none() {
@@ -151,15 +187,17 @@ impl Intake {
                 let kept = self.collector.event(*event);
                 self.counts.events_full.add(u64::from(!kept));
             }
-            Ok(Message::ServiceCheck(check)) => {
-                self.counts.checks.add(1);
-                match self.collector.check(*check) {
-                    Checked::New => {}
-                    Checked::Replaces => self.counts.checks_replaced.add(1),
-                    Checked::NoRoom => self.counts.checks_full.add(1),
-                }
-            }
+            Ok(Message::ServiceCheck(check)) => self.check(*check),
             Err(refusal) => self.refuse(refusal),
+        }
+    }
+
+    fn check(&mut self, check: ServiceCheck) {
+        self.counts.checks.add(1);
+        match self.collector.check(check) {
+            Checked::New => {}
+            Checked::Replaces => self.counts.checks_replaced.add(1),
+            Checked::NoRoom => self.counts.checks_full.add(1),
         }
     }
 
@@ -191,7 +229,7 @@ impl Intake {
     }
 
     #[cold]
-    fn refuse(&mut self, refusal: Refusal) {
+    pub(super) fn refuse(&mut self, refusal: Refusal) {
         self.counts.refused.0[place(refusal.packet, refusal.reason)].add(1);
         tracing::debug!(packet = refusal.packet.as_str(), %refusal, "refused a line");
     }

@@ -12,14 +12,21 @@ pub enum PacketType {
     Event,
     /// `_sc|`
     ServiceCheck,
+    /// An SSF message.
+    Span,
     /// A datagram, frame or line refused before it was looked at.
     Unknown,
 }
 
 impl PacketType {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [PacketType; 4] =
-        [PacketType::Metric, PacketType::Event, PacketType::ServiceCheck, PacketType::Unknown];
+    pub const ALL: [PacketType; 5] = [
+        PacketType::Metric,
+        PacketType::Event,
+        PacketType::ServiceCheck,
+        PacketType::Span,
+        PacketType::Unknown,
+    ];
 
     /// Value of the `packet_type` tag of `veneur.packet.error_total`.
     pub const fn as_str(self) -> &'static str {
@@ -27,6 +34,7 @@ impl PacketType {
             PacketType::Metric => "metric",
             PacketType::Event => "event",
             PacketType::ServiceCheck => "service_check",
+            PacketType::Span => "span",
             PacketType::Unknown => "unknown",
         }
     }
@@ -69,11 +77,15 @@ pub enum Reason {
     /// From a host outside the listener's allow-list; said of whole datagrams, by who receives
     /// them.
     NotAllowed,
+    /// An SSF message that is no protobuf.
+    BadProtobuf,
+    /// An SSF message with neither a span nor a sample.
+    EmptySpan,
 }
 
 impl Reason {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Reason; 16] = [
+    pub const ALL: [Reason; 18] = [
         Reason::MissingValue,
         Reason::EmptyName,
         Reason::MissingType,
@@ -90,6 +102,8 @@ impl Reason {
         Reason::TooLong,
         Reason::TimestampUnsupported,
         Reason::NotAllowed,
+        Reason::BadProtobuf,
+        Reason::EmptySpan,
     ];
 
     /// Value of the `reason` tag of `veneur.packet.error_total`, and the `error` that
@@ -112,6 +126,8 @@ impl Reason {
             Reason::TooLong => "toolong",
             Reason::TimestampUnsupported => "timestamp_unsupported",
             Reason::NotAllowed => "not_allowed",
+            Reason::BadProtobuf => "bad_protobuf",
+            Reason::EmptySpan => "empty_span",
         }
     }
 }

@@ -266,6 +266,8 @@ fn accepted(packet: PacketType, reason: Reason) -> &'static str {
         Reason::TooLong => "a line is at most metric_max_length bytes long",
         Reason::TimestampUnsupported => "only counters and gauges can have a timestamp",
         Reason::NotAllowed => "a host sends to a listener that allows its network",
+        Reason::BadProtobuf => "an SSF message is a protobuf message",
+        Reason::EmptySpan => "a span has ids, times and a name; otherwise samples come with it",
     }
 }
 

@@ -9,18 +9,19 @@ pub mod digest;
 pub mod messages;
 mod metric;
 
-use prost::encoding::{decode_varint, encode_varint};
+use prost::encoding::{WireType, encode_key, encode_varint};
 
 use super::{Cause, Collecting, ImportError, Imported, ImportedEntry, ImportedValue, Limits};
 use crate::model::MetricKey;
+use crate::protocol::fields::{Field, Fields, NotProtobuf};
 
 use metric::Metric;
 
 /// The longest metric that is looked at: a digest of the most centroids needs a fifth of it.
 /// It bounds what decoding one message can take.
 const MAX_METRIC_BYTES: usize = 1 << 20;
-/// The first byte of each metric in a list: field 1, length-delimited.
-const METRIC_FOLLOWS: u8 = 0x0a;
+/// The only field of a list.
+const METRICS: u32 = 1;
 
 /// Reads a `MetricList`.
 ///
@@ -28,11 +29,11 @@ const METRIC_FOLLOWS: u8 = 0x0a;
 /// The first entry at fault, and why.
 pub fn decode(body: &[u8], limits: Limits) -> Result<Imported, ImportError> {
     let mut collecting = Collecting::new(limits);
-    let mut rest = body;
-    while !rest.is_empty() {
-        let metric = next_metric(&mut rest).map_err(|cause| collecting.fault(cause))?;
-        if let Some(metric) = metric {
-            collecting.push(decode_metric(metric))?;
+    for field in Fields::of(body) {
+        match field {
+            Ok((METRICS, Field::Bytes(metric))) => collecting.push(decode_metric(metric))?,
+            Ok(_) => {}
+            Err(NotProtobuf) => return Err(collecting.fault(Cause::Protobuf)),
         }
     }
     collecting.finish()
@@ -58,27 +59,9 @@ pub fn write_metric(out: &mut Vec<u8>, key: &MetricKey, value: &mut ImportedValu
 pub fn append(body: &mut Vec<u8>, key: &MetricKey, value: &mut ImportedValue) {
     let mut metric = Vec::new();
     metric::write(&mut metric, key, value);
-    body.push(METRIC_FOLLOWS);
+    encode_key(METRICS, WireType::LengthDelimited, body);
     encode_varint(metric.len() as u64, body);
     body.extend_from_slice(&metric);
-}
-
-/// The bytes of the next metric; `None` for a field that is none.
-fn next_metric<'a>(rest: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Cause> {
-    let key = decode_varint(rest)?;
-    let length = match key & 7 {
-        0 => {
-            decode_varint(rest)?;
-            0
-        }
-        1 => 8,
-        2 => usize::try_from(decode_varint(rest)?).map_err(|_| Cause::Protobuf)?,
-        5 => 4,
-        _ => return Err(Cause::Protobuf),
-    };
-    let (field, behind) = rest.split_at_checked(length).ok_or(Cause::Protobuf)?;
-    *rest = behind;
-    Ok((key == u64::from(METRIC_FOLLOWS)).then_some(field))
 }
 
 /// `exact`, if a receiver would not come to the same bits by itself.
