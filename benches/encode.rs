@@ -65,6 +65,7 @@ fn batch() -> FlushBatch {
         points,
         events: Vec::new(),
         checks: Vec::new(),
+        spans: Default::default(),
     }
 }
 

@@ -24,6 +24,7 @@ pub mod json;
 pub mod labels;
 pub mod owner;
 pub mod post;
+pub mod traces;
 
 pub use delivered::{Delivered, Reason, Tally};
 pub use filter::Filter;

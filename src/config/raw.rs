@@ -94,6 +94,8 @@ pub(super) struct Raw {
     pub(super) datadog_key_in_query: One<bool>,
     pub(super) graphite_address: One<String>,
     pub(super) graphite_layout: One<String>,
+    pub(super) trace_api_address: One<String>,
+    pub(super) datadog_trace_api_address: One<String>,
     pub(super) sinks: Option<Vec<RawSink>>,
     pub(super) tags_exclude: Many<String>,
     pub(super) spool_directory: One<String>,
@@ -284,6 +286,9 @@ pub(super) static ROWS: &[Row] = &[
     Row::new("datadog.key_in_query", |raw, read| raw.datadog_key_in_query = read.one()),
     Row::new("graphite_address", |raw, read| raw.graphite_address = read.one()),
     Row::new("graphite_layout", |raw, read| raw.graphite_layout = read.one()),
+    Row::new("trace_api_address", |raw, read| raw.trace_api_address = read.one()).url(),
+    Row::new("datadog_trace_api_address", |raw, read| raw.datadog_trace_api_address = read.one())
+        .url(),
     Row::new("sinks", |raw, read| raw.sinks = sinks::read(read)).also(&["metric_sinks"]),
     Row::new("tags_exclude", |raw, read| raw.tags_exclude = read.many()),
     Row::new("spool.directory", |raw, read| raw.spool_directory = read.one()),
@@ -299,10 +304,6 @@ pub(super) static ROWS: &[Row] = &[
     Row::new("enable_profiling", |_, read| drop(read.one::<bool>())).later("CPU profiles"),
     // Later
     Row::new("trace_address", |_, read| host_port(read)).later("traces"),
-    Row::new("trace_api_address", |_, read| base_url(read))
-        .also(&["datadog_trace_api_address"])
-        .url()
-        .later("traces"),
     Row::new("trace_max_length_bytes", |_, read| drop(read.one::<u64>())).later("traces"),
     Row::new("aws_access_key_id", |_, read| text(read)).secret().later("S3"),
     Row::new("aws_secret_access_key", |_, read| text(read)).secret().later("S3"),

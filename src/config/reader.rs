@@ -181,7 +181,8 @@ mod tests {
                 "v.yaml:4: percentiles: \"x\": not a number; accepted: a number such as 0.99",
                 "v.yaml:5: percentiles: \"y\": not a number; accepted: a number such as 0.99",
                 "v.yaml:6: debug: a list where one value belongs; accepted: true or false",
-                "v.yaml:7: http: not a mapping; accepted: a mapping with the keys config",
+                "v.yaml:7: http: not a mapping; accepted: a mapping with the keys config, token, \
+                 tls_certificate, tls_key, tls_authority_certificate",
                 "v.yaml:8: hostname: a mapping where one value belongs; accepted: text",
                 "v.yaml:9: extend_tags: an item that is not one value; accepted: a list such as \
                  [one, two]",
@@ -253,7 +254,7 @@ mod tests {
                  yet; it has no effect",
             ]
         );
-        let (_, report) = read("trace_address: nowhere\ntrace_api_address: nowhere\n", false);
+        let (_, report) = read("trace_address: nowhere\ninflux_address: nowhere\n", false);
         assert_eq!(report.problems.len(), 2);
     }
 

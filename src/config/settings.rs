@@ -13,7 +13,7 @@ use crate::model::{ExtendTags, Interval, Percentile, Role, Statistic, TagMatcher
 
 pub use sinks::{
     DatadogSettings, FilterSettings, GraphiteAddress, GraphiteLayout, GraphiteProtocol,
-    GraphiteSettings, SinkKind, SinkSettings,
+    GraphiteSettings, SinkKind, SinkSettings, TraceFormat, TracesSettings,
 };
 
 /// Whose settings they are.

@@ -12,7 +12,7 @@ use super::reading::Reading;
 use super::settings::SinkKind;
 use super::tree::{self, Entry, Node, Value};
 use super::unknown;
-use super::validate::{datadog, graphite};
+use super::validate::{datadog, graphite, traces};
 use crate::model::TagMatcher;
 
 const ACCEPTED: &str = "a list such as [{kind: console}]";
@@ -35,7 +35,7 @@ pub(super) struct Kind {
 }
 
 /// All kinds.
-pub(super) static KINDS: [&Kind; 3] = [&DATADOG, &GRAPHITE, &CONSOLE];
+pub(super) static KINDS: [&Kind; 4] = [&DATADOG, &GRAPHITE, &TRACES, &CONSOLE];
 
 /// Settings that every sink has, beside `kind`.
 pub(super) static OF_ALL: &[Setting] = &[
@@ -69,6 +69,16 @@ pub(super) static GRAPHITE: Kind = Kind {
     validate: graphite::sink,
 };
 
+pub(super) static TRACES: Kind = Kind {
+    name: "traces",
+    aliases: &[],
+    rows: &[
+        Setting::new("address", |sink, read| sink.address = read.one()).url(),
+        Setting::new("format", |sink, read| sink.format = read.one()),
+    ],
+    validate: traces::sink,
+};
+
 pub(super) static CONSOLE: Kind = Kind {
     name: "console",
     aliases: &["debug"],
@@ -90,6 +100,7 @@ pub(super) struct RawSink {
     pub(super) strip_tags: Many<TagMatcher>,
     pub(super) address: One<String>,
     pub(super) protocol: One<String>,
+    pub(super) format: One<String>,
     pub(super) layout: One<String>,
     pub(super) prefix: One<String>,
     pub(super) key: One<String>,
@@ -110,6 +121,7 @@ impl RawSink {
             strip_tags: None,
             address: None,
             protocol: None,
+            format: None,
             layout: None,
             prefix: None,
             key: None,

@@ -12,6 +12,7 @@ mod intake;
 mod limits;
 mod sinks;
 mod spool;
+pub(super) mod traces;
 mod upstreams;
 
 use std::num::{NonZeroU32, NonZeroUsize};

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Event, Interval, MetricKey, ServiceCheck, UnixSeconds};
+use super::{Event, Interval, MetricKey, ServiceCheck, Span, UnixSeconds};
 
 /// How a value is to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +82,8 @@ pub struct FlushBatch {
     pub events: Vec<Event>,
     /// Service checks; of several for one name, host and tags, the last.
     pub checks: Vec<ServiceCheck>,
+    /// Spans received since the last flush, oldest first.
+    pub spans: Arc<[Span]>,
 }
 
 impl FlushBatch {

@@ -250,6 +250,7 @@ impl Flusher {
             points,
             events: collected.events,
             checks: collected.checks,
+            spans: collected.spans.into(),
         };
         Flushed { batch: Arc::new(batch), forwards, report }
     }

@@ -14,6 +14,7 @@ use crate::sinks::console::Console;
 use crate::sinks::datadog::Datadog;
 use crate::sinks::graphite::Graphite;
 use crate::sinks::post::SetupError;
+use crate::sinks::traces::Traces;
 use crate::sinks::{Filter, Node, SinkTask};
 use crate::spool::{Spool, Turn};
 use crate::telemetry::Telemetry;
@@ -120,6 +121,11 @@ impl Parts<'_> {
                 let sink = Graphite::new(name, settings, node, interval, own, backlog);
                 SinkTask::spawn(sink, filter, interval, telemetry)
             }
+            SinkKind::Traces(settings) => {
+                let own = telemetry.clone();
+                let sink = Traces::new(name, settings, node, interval, own, backlog)?;
+                SinkTask::spawn(sink, filter, interval, telemetry)
+            }
             SinkKind::Console { own } => {
                 SinkTask::spawn(Console::new(name, node, *own), filter, interval, telemetry)
             }
@@ -144,7 +150,7 @@ impl Backlogs {
         let mut backlogs = BTreeMap::new();
         for SinkSettings { name, kind, .. } in &settings.sinks {
             match kind {
-                SinkKind::Datadog(_) | SinkKind::Graphite(_) => {
+                SinkKind::Datadog(_) | SinkKind::Graphite(_) | SinkKind::Traces(_) => {
                     let spool = start_spool(name, settings, turn, telemetry)?;
                     let backlog = Backlog::start(name, spool, telemetry.clone());
                     backlogs.insert(name.clone(), backlog);

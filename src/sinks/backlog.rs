@@ -279,6 +279,7 @@ fn of_class(class: Class, tally: Tally) -> Delivered {
         Class::Points => delivered.points = tally,
         Class::Events => delivered.events = tally,
         Class::Checks => delivered.checks = tally,
+        Class::Spans => delivered.spans = tally,
     }
     delivered
 }

@@ -113,6 +113,7 @@ fn delivered(batch: &FlushBatch, shown: u64) -> Delivered {
         points: Tally::new(shown, batch.points.len() as u64 - shown),
         events: Tally::new(batch.events.len() as u64, 0),
         checks: Tally::new(batch.checks.len() as u64, 0),
+        spans: Tally::new(0, batch.spans.len() as u64),
         failure: None,
     }
 }
@@ -123,6 +124,7 @@ fn skipped(batch: &FlushBatch) -> Delivered {
         points: Tally::new(0, batch.points.len() as u64),
         events: Tally::new(0, batch.events.len() as u64),
         checks: Tally::new(0, batch.checks.len() as u64),
+        spans: Tally::new(0, batch.spans.len() as u64),
         failure: None,
     }
 }
@@ -185,6 +187,7 @@ mod tests {
                 points: Vec::new(),
                 events: vec![Event::default()],
                 checks: Vec::new(),
+                spans: Default::default(),
             };
             self.console.flush(Arc::new(batch), Instant::now() + time).await
         }

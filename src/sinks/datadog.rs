@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::backlog::{Backlog, Courier};
 use super::post::{Class, Http, Poster, Route, SetupError, Target};
-use super::{Delivered, MetricSink, Node};
+use super::{Delivered, MetricSink, Node, Tally};
 use crate::config::settings::DatadogSettings;
 use crate::model::{FlushBatch, Interval};
 use crate::telemetry::{Telemetry, names};
@@ -162,6 +162,7 @@ impl MetricSink for Datadog {
             points: series.tally,
             events: events.tally,
             checks: checks.tally,
+            spans: Tally::new(0, batch.spans.len() as u64),
             failure: series.failure.or(events.failure).or(checks.failure),
         }
     }

@@ -132,6 +132,8 @@ pub struct Delivered {
     pub events: Tally,
     /// Of its service checks.
     pub checks: Tally,
+    /// Of its spans.
+    pub spans: Tally,
     /// What the first failure that lost something looked like, for the log. Without secrets.
     pub failure: Option<String>,
 }
@@ -143,6 +145,7 @@ impl Delivered {
             points: Tally::lost(reason, batch.points.len() as u64),
             events: Tally::lost(reason, batch.events.len() as u64),
             checks: Tally::lost(reason, batch.checks.len() as u64),
+            spans: Tally::lost(reason, batch.spans.len() as u64),
             failure: None,
         }
     }

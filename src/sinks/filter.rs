@@ -86,6 +86,7 @@ impl Filter {
             points,
             events: batch.events.clone(),
             checks: batch.checks.clone(),
+            spans: Arc::clone(&batch.spans),
         };
         for event in &mut batch.events {
             self.strip(&mut event.tags);
@@ -185,6 +186,7 @@ mod tests {
             ],
             events: vec![Event { tags: vec!["pod:1".into(), "x".into()], ..Event::default() }],
             checks: Vec::new(),
+            spans: Default::default(),
         }
     }
 

@@ -88,6 +88,7 @@ impl MetricSink for Graphite {
             points: posted.tally,
             events: Tally::new(0, batch.events.len() as u64),
             checks: Tally::new(0, batch.checks.len() as u64),
+            spans: Tally::new(0, batch.spans.len() as u64),
             failure: posted.failure,
         }
     }

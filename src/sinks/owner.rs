@@ -144,8 +144,13 @@ impl Books {
 
     /// Counts what the sink is to deliver.
     fn offered(&self, batch: &FlushBatch) {
-        let FlushBatch { points, events, checks, .. } = batch;
-        let all = [(points.len(), &POINTS), (events.len(), &EVENTS), (checks.len(), &CHECKS)];
+        let FlushBatch { points, events, checks, spans, .. } = batch;
+        let all = [
+            (points.len(), &POINTS),
+            (events.len(), &EVENTS),
+            (checks.len(), &CHECKS),
+            (spans.len(), &SPANS),
+        ];
         for (n, names) in all {
             self.telemetry.count(names.offered, &self.tag, n as u64);
         }
@@ -161,9 +166,10 @@ impl Books {
     }
 
     pub(super) fn enter(&self, delivered: &Delivered) {
-        let Delivered { points, events, checks, failure } = delivered;
+        let Delivered { points, events, checks, spans, failure } = delivered;
+        let all = [(points, &POINTS), (events, &EVENTS), (checks, &CHECKS), (spans, &SPANS)];
         let mut reasons = BTreeSet::new();
-        for (tally, names) in [(points, &POINTS), (events, &EVENTS), (checks, &CHECKS)] {
+        for (tally, names) in all {
             self.telemetry.count(names.flushed, &self.tag, tally.sent);
             self.telemetry.count(names.skipped, &self.tag, tally.skipped);
             for (reason, n) in tally.losses() {
@@ -177,12 +183,13 @@ impl Books {
                 points = points.dropped(),
                 events = events.dropped(),
                 checks = checks.dropped(),
+                spans = spans.dropped(),
                 ?reasons,
                 failure = failure.as_deref(),
                 "a flush lost data"
             );
         }
-        let kept = points.kept + events.kept + checks.kept;
+        let kept = points.kept + events.kept + checks.kept + spans.kept;
         if kept > 0 {
             let failure = failure.as_deref();
             warn!(sink = %self.sink, kept, failure, "a flush is kept to be delivered later");
@@ -217,6 +224,13 @@ const CHECKS: Names = Names {
     flushed: names::SINK_CHECKS_FLUSHED_TOTAL,
     skipped: names::SINK_CHECKS_SKIPPED_TOTAL,
     dropped: names::SINK_CHECKS_DROPPED_TOTAL,
+};
+
+const SPANS: Names = Names {
+    offered: names::SINK_SPANS_OFFERED_TOTAL,
+    flushed: names::SINK_SPANS_FLUSHED_TOTAL,
+    skipped: names::SINK_SPANS_SKIPPED_TOTAL,
+    dropped: names::SINK_SPANS_DROPPED_TOTAL,
 };
 
 #[cfg(test)]
@@ -290,6 +304,7 @@ mod tests {
                     points: Vec::new(),
                     events: vec![Event::default(); n],
                     checks: Vec::new(),
+                    spans: Default::default(),
                 }),
                 false,
             );

@@ -60,6 +60,8 @@ pub enum Class {
     Events,
     /// Service checks.
     Checks,
+    /// Spans.
+    Spans,
 }
 
 impl Class {
@@ -69,12 +71,13 @@ impl Class {
             Class::Points => 1,
             Class::Events => 2,
             Class::Checks => 3,
+            Class::Spans => 4,
         }
     }
 
     /// The class of a number.
     pub fn from_byte(byte: u8) -> Option<Class> {
-        let all = [Class::Points, Class::Events, Class::Checks];
+        let all = [Class::Points, Class::Events, Class::Checks, Class::Spans];
         all.into_iter().find(|class| class.as_byte() == byte)
     }
 }

@@ -201,6 +201,12 @@ metrics! {
     FLUSH_CHECKS_CONTENT_LENGTH_BYTES = "flush_checks.content_length_bytes", Amount, Bytes;
     /// Failed requests for service checks (`cause`).
     FLUSH_CHECKS_ERROR_TOTAL = "flush_checks.error_total", Counter, One;
+    /// Time of one request for spans (`part` json, post).
+    FLUSH_TRACES_DURATION_NS = "flush_traces.duration_ns", Duration, Nanoseconds;
+    /// Size of one body of spans.
+    FLUSH_TRACES_CONTENT_LENGTH_BYTES = "flush_traces.content_length_bytes", Amount, Bytes;
+    /// Failed requests for spans (`cause`).
+    FLUSH_TRACES_ERROR_TOTAL = "flush_traces.error_total", Counter, One;
 
     // Sinks.
 
@@ -210,6 +216,8 @@ metrics! {
     SINK_EVENTS_OFFERED_TOTAL = "sink.events_offered_total", Counter, One;
     /// Service checks it was to deliver (`sink`).
     SINK_CHECKS_OFFERED_TOTAL = "sink.checks_offered_total", Counter, One;
+    /// Spans it was to deliver (`sink`).
+    SINK_SPANS_OFFERED_TOTAL = "sink.spans_offered_total", Counter, One;
     /// Time one sink took for a flush (`sink`).
     SINK_METRIC_FLUSH_TOTAL_DURATION_NS =
         "sink.metric_flush_total_duration_ns", Duration, Nanoseconds;
@@ -231,6 +239,12 @@ metrics! {
     SINK_CHECKS_SKIPPED_TOTAL = "sink.checks_skipped_total", Counter, One;
     /// Service checks lost (`sink`, `reason`).
     SINK_CHECKS_DROPPED_TOTAL = "sink.checks_dropped_total", Counter, One;
+    /// Spans the other side took (`sink`).
+    SINK_SPANS_FLUSHED_TOTAL = "sink.spans_flushed_total", Counter, One;
+    /// Spans the sink does not take (`sink`).
+    SINK_SPANS_SKIPPED_TOTAL = "sink.spans_skipped_total", Counter, One;
+    /// Spans lost (`sink`, `reason`).
+    SINK_SPANS_DROPPED_TOTAL = "sink.spans_dropped_total", Counter, One;
     /// Flushes a sink never saw because it was still busy (`sink`).
     SINK_BATCHES_DROPPED_TOTAL = "sink.batches_dropped_total", Counter, One;
     /// Connections to carbon that took everything and did not close, so that nothing says whether

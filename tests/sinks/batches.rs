@@ -35,6 +35,7 @@ pub(crate) fn gauges(n: usize) -> FlushBatch {
         points: (0..n).map(|i| gauge(&format!("m{i}"), i as f64)).collect(),
         events: Vec::new(),
         checks: Vec::new(),
+        spans: Default::default(),
     }
 }
 

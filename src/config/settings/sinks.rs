@@ -24,6 +24,8 @@ pub enum SinkKind {
     Datadog(DatadogSettings),
     /// Carbon, or something that reads what carbon does.
     Graphite(GraphiteSettings),
+    /// A Datadog trace agent.
+    Traces(TracesSettings),
     /// A table on standard output.
     Console {
         /// Show the daemon's own telemetry, too.
@@ -37,6 +39,7 @@ impl SinkKind {
         match self {
             SinkKind::Datadog(_) => "datadog",
             SinkKind::Graphite(_) => "graphite",
+            SinkKind::Traces(_) => "traces",
             SinkKind::Console { .. } => "console",
         }
     }
@@ -49,6 +52,9 @@ impl SinkKind {
                 let prefix = if prefix.is_empty() { "" } else { &format!(", below {prefix}") };
                 let (protocol, layout) = (protocol.as_str(), layout.as_str());
                 format!("{address}, {protocol}, layout {layout}{prefix}")
+            }
+            SinkKind::Traces(traces) => {
+                format!("{}, {}", traces.address.redacted(), traces.format.as_str())
             }
             SinkKind::Console { .. } => "standard output".to_owned(),
         }
@@ -147,6 +153,37 @@ impl GraphiteLayout {
     pub const fn as_str(self) -> &'static str {
         match self {
             GraphiteLayout::Veneur => "veneur",
+        }
+    }
+}
+
+/// A Datadog trace agent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TracesSettings {
+    /// Where it is.
+    pub address: BaseUrl,
+    /// What it reads.
+    pub format: TraceFormat,
+}
+
+/// How spans are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TraceFormat {
+    /// As Veneur 14 does.
+    V03,
+    /// As v1.1.0 does.
+    Spans,
+}
+
+impl TraceFormat {
+    /// All of them.
+    pub const ALL: [TraceFormat; 2] = [TraceFormat::V03, TraceFormat::Spans];
+
+    /// Its word in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            TraceFormat::V03 => "v0.3",
+            TraceFormat::Spans => "spans",
         }
     }
 }

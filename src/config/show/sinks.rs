@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{hidden, shown_matcher};
 use crate::config::settings::{
-    DatadogSettings, FilterSettings, GraphiteSettings, SinkKind, SinkSettings,
+    DatadogSettings, FilterSettings, GraphiteSettings, SinkKind, SinkSettings, TracesSettings,
 };
 use crate::model::Pattern;
 
@@ -19,6 +19,9 @@ pub(super) fn shown(sink: &SinkSettings) -> Value {
     let settings = match kind {
         SinkKind::Datadog(datadog) => shown_datadog(datadog),
         SinkKind::Graphite(graphite) => shown_graphite(graphite),
+        SinkKind::Traces(TracesSettings { address, format }) => {
+            vec![("address", json!(address.redacted())), ("format", json!(format.as_str()))]
+        }
         SinkKind::Console { own } => vec![("own", json!(own))],
     };
     let settings = settings.into_iter().chain(shown_filter(filter));

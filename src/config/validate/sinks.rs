@@ -3,8 +3,9 @@
 use super::{filled, flag};
 use crate::config::problem::Report;
 use crate::config::raw::{Many, Raw};
+use crate::config::reading::Given;
 use crate::config::settings::{FilterSettings, SinkKind, SinkSettings};
-use crate::config::sinks::{CONSOLE, DATADOG, GRAPHITE, RawSink};
+use crate::config::sinks::{CONSOLE, DATADOG, GRAPHITE, RawSink, TRACES};
 use crate::model::{Glob, Pattern, TagMatcher};
 
 const MOST_SINKS: usize = 32;
@@ -30,9 +31,11 @@ pub(super) fn sinks(raw: &Raw, report: &mut Report) -> Vec<SinkSettings> {
         let kind = (given.kind.validate)(given, report);
         sinks.extend(kind.map(|kind| SinkSettings { name, kind, filter }));
     }
+    // Spans are all that this one takes.
+    let takes_points = |sink: &SinkSettings| !matches!(sink.kind, SinkKind::Traces(_));
     let has_console = sinks.iter().any(|sink| matches!(sink.kind, SinkKind::Console { .. }));
     let is_debug = flag(&raw.debug_flushed_metrics, false);
-    if sinks.is_empty() || is_debug && !has_console {
+    if !sinks.iter().any(takes_points) || is_debug && !has_console {
         let name = CONSOLE.name.to_owned();
         let kind = SinkKind::Console { own: is_debug };
         sinks.push(SinkSettings { name, kind, filter: FilterSettings::default() });
@@ -58,6 +61,18 @@ fn flat(raw: &Raw) -> Vec<RawSink> {
             address: raw.graphite_address.clone(),
             layout: raw.graphite_layout.clone(),
             ..RawSink::new(&GRAPHITE, first.source.clone())
+        });
+    }
+    for (address, format) in
+        [(&raw.trace_api_address, "spans"), (&raw.datadog_trace_api_address, "v0.3")]
+    {
+        let Some(first) = filled(address) else { continue };
+        let source = first.source.clone();
+        let format = Given { value: format.to_owned(), source: source.clone() };
+        sinks.push(RawSink {
+            address: address.clone(),
+            format: Some(format),
+            ..RawSink::new(&TRACES, source)
         });
     }
     sinks

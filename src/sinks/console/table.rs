@@ -297,6 +297,7 @@ mod tests {
             points,
             events: Vec::new(),
             checks: Vec::new(),
+            spans: Default::default(),
         }
     }
 

@@ -132,6 +132,7 @@ mod tests {
             points: Vec::new(),
             events,
             checks,
+            spans: Default::default(),
         }
     }
 

@@ -187,6 +187,7 @@ mod tests {
             points,
             events: Vec::new(),
             checks: Vec::new(),
+            spans: Default::default(),
         }
     }
 

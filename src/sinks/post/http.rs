@@ -3,8 +3,8 @@
 use std::fmt;
 
 use bytes::Bytes;
-use reqwest::Url;
 use reqwest::header::HeaderMap;
+use reqwest::{Method, Url};
 
 use super::Transport;
 use crate::config::secret::{BaseUrl, Secret};
@@ -37,6 +37,7 @@ pub enum SetupError {
 /// Where a request goes, and the headers it has. The URL may hold a key: never shown.
 #[derive(Clone)]
 pub struct Target {
+    method: Method,
     url: Url,
     headers: HeaderMap,
 }
@@ -49,7 +50,13 @@ impl Target {
     pub fn new(base: &BaseUrl, path: &str, headers: HeaderMap) -> Result<Target, SetupError> {
         let url = Url::parse(&format!("{}{path}", base.reveal()))
             .map_err(|_| SetupError::Url { url: base.redacted() })?;
-        Ok(Target { url, headers })
+        Ok(Target { method: Method::POST, url, headers })
+    }
+
+    /// The same, asked to `PUT`.
+    #[must_use]
+    pub fn put(self) -> Target {
+        Target { method: Method::PUT, ..self }
     }
 
     /// Appends a parameter to the query.
@@ -95,8 +102,8 @@ impl Transport for Http {
     type Target = Target;
 
     async fn post(&self, target: &Target, body: Bytes) -> Outcome {
-        let request =
-            self.client.post(target.url.clone()).headers(target.headers.clone()).body(body);
+        let Target { method, url, headers } = target.clone();
+        let request = self.client.request(method, url).headers(headers).body(body);
         match request.send().await {
             Ok(response) => outcome_of(response, self.secret.as_ref()).await,
             Err(error) => outcome_of_error(error),
