@@ -249,27 +249,37 @@ impl<T: Transport> Client<T> {
             Errand::Post(member, batch) => {
                 self.books.sending(&member, &batch);
                 let peer = self.peers.get(&member).cloned();
-                self.work.spawn(async move {
-                    let failed = |outcome| Answer { outcome, remembers: false };
-                    let answer = match &peer {
-                        None => failed(Outcome::Unreachable("no address".to_owned())),
-                        Some(peer) => tokio::select! {
-                            answer = timeout(limit, transport.post(peer, &batch)) => {
-                                answer.unwrap_or_else(|_| failed(Outcome::TimedOut))
-                            }
-                            _ = stop.wait_for(|stop| *stop) => failed(Outcome::TimedOut),
-                        },
+                let batch = Arc::new(batch);
+                let sent = Arc::clone(&batch);
+                let failed = |outcome| Answer { outcome, remembers: false };
+                // A task of its own, so that a transport that panics does not take the batch
+                // with it uncounted.
+                let post = tokio::spawn(async move {
+                    let Some(peer) = &peer else {
+                        return failed(Outcome::Unreachable("no address".to_owned()));
                     };
+                    tokio::select! {
+                        answer = timeout(limit, transport.post(peer, &sent)) => {
+                            answer.unwrap_or_else(|_| failed(Outcome::TimedOut))
+                        }
+                        _ = stop.wait_for(|stop| *stop) => failed(Outcome::TimedOut),
+                    }
+                });
+                self.work.spawn(async move {
+                    let panicked = |_| failed(Outcome::Failed("the request panicked".to_owned()));
+                    let answer = post.await.unwrap_or_else(panicked);
+                    let batch = Arc::unwrap_or_clone(batch);
                     Done::Posted { member, batch, answer, started }
                 });
             }
             Errand::Probe(member) => {
                 let peer = self.peers.get(&member).cloned();
+                let probe = tokio::spawn(async move {
+                    let Some(peer) = &peer else { return false };
+                    timeout(limit, transport.probe(peer)).await.unwrap_or(false)
+                });
                 self.work.spawn(async move {
-                    let is_there = match &peer {
-                        None => false,
-                        Some(peer) => timeout(limit, transport.probe(peer)).await.unwrap_or(false),
-                    };
+                    let is_there = probe.await.unwrap_or(false);
                     Done::Probed { member, is_there, started }
                 });
             }
@@ -310,7 +320,7 @@ impl<T: Transport> Client<T> {
                 self.books.probed(&member, is_there);
                 self.outbox.probed(&member, is_there, ending(started));
             }
-            // The transport panicked, which its hook has reported; what it had is lost with it.
+            // Resolving panicked, which its hook has reported.
             Err(_) => {
                 self.resolve_at.get_or_insert(Instant::now() + self.times.refresh);
             }

@@ -31,6 +31,7 @@ enum Turn {
     Refuse(u16),
     Unreachable,
     Reset,
+    Panic,
 }
 
 /// Members that play their turns, then take everything.
@@ -97,6 +98,7 @@ impl Transport for Arc<Script> {
             }
             Turn::Unreachable => Outcome::Unreachable("connection refused".to_owned()),
             Turn::Reset => Outcome::Failed("connection reset".to_owned()),
+            Turn::Panic => panic!("the test wants it"),
         };
         Answer { outcome, remembers: true }
     }
@@ -274,8 +276,9 @@ async fn a_flush_goes_up_in_bodies_and_each_series_to_its_member() {
 
 #[tokio::test(start_paused = true)]
 async fn what_fails_is_sent_again_with_its_identity() {
-    use Turn::{Hang, Refuse, Reset, TakeAndHang, Unreachable};
-    for turn in [Hang, TakeAndHang, Reset, Unreachable, Refuse(500), Refuse(503), Refuse(429)] {
+    use Turn::{Hang, Panic, Refuse, Reset, TakeAndHang, Unreachable};
+    let refusals = [500, 503, 429].map(Refuse);
+    for turn in [Hang, TakeAndHang, Reset, Unreachable, Panic].into_iter().chain(refusals) {
         let mut rig = Rig::new(&["a"], LIMITS);
         rig.play("a", &[turn, turn]);
         rig.offer(3).await;
