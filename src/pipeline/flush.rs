@@ -3,6 +3,7 @@
 //! It runs on a thread of its own, so flushes cannot overlap and the readers' threads are
 //! never held up: a worker only moves its aggregates out and goes back to work.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -270,10 +271,13 @@ impl Flusher {
 }
 
 /// Which second each flush is of. Backends keep one value of a series for a second, so a flush
-/// that would come within the second of the one before it is of the next one.
+/// that would come within the second of an earlier one is of the next one: of the one before it,
+/// or, when the clock was set back, of one long ago.
 #[derive(Debug)]
 struct Seconds {
     last: Option<UnixSeconds>,
+    /// The seconds of the last flushes.
+    recent: VecDeque<UnixSeconds>,
     /// Several flushes fit into a second, and share it: not with a predecessor, though, and the
     /// last one not with those before it.
     may_share: bool,
@@ -283,11 +287,13 @@ struct Seconds {
 /// A flush is at most so many seconds ahead of the clock. If it would be more, the clock was set
 /// back.
 const MOST_AHEAD: i64 = 60;
+/// Flushes remembered for when the clock is set back: eleven hours of ten seconds each.
+const REMEMBERED: usize = 4_096;
 
 impl Seconds {
     fn new(interval: Interval) -> Seconds {
         let may_share = interval.length() < Duration::from_secs(1);
-        Seconds { last: None, may_share, predecessors: None }
+        Seconds { last: None, recent: VecDeque::new(), may_share, predecessors: None }
     }
 
     /// A predecessor's last flush is of this second.
@@ -305,8 +311,16 @@ impl Seconds {
         self.keep(after(self.last, now))
     }
 
+    /// Uses a second, or a free one soon after it. If there is none the clock was set back
+    /// among flushes of every second, and is followed.
     fn keep(&mut self, at: UnixSeconds) -> UnixSeconds {
+        let mut soon = (at.0..=at.0 + MOST_AHEAD).map(UnixSeconds);
+        let at = soon.find(|at| !self.recent.contains(at)).unwrap_or(at);
         self.last = Some(at);
+        if !self.may_share {
+            self.recent.truncate(REMEMBERED - 1);
+            self.recent.push_front(at);
+        }
         at
     }
 }
@@ -398,6 +412,25 @@ mod tests {
         assert_eq!(seconds.of_next(UnixSeconds(105)).0, 108);
         // The clock is set back by an hour.
         assert_eq!([9, 9].map(|now| seconds.of_next(UnixSeconds(now)).0), [9, 10]);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_meets_no_second_of_an_earlier_flush() {
+        let mut seconds = Seconds::new(interval(10));
+        let before: Vec<i64> = (0..60).map(|n| 1_000 + 10 * n).collect();
+        let at = |now: &i64, seconds: &mut Seconds| seconds.of_next(UnixSeconds(*now)).0;
+        let first: Vec<i64> = before.iter().map(|now| at(now, &mut seconds)).collect();
+        assert_eq!(first, before);
+        // It is set back by 590 seconds, twice.
+        for later in [1, 2] {
+            let again: Vec<i64> = before.iter().map(|now| at(now, &mut seconds)).collect();
+            assert_eq!(again, before.iter().map(|now| now + later).collect::<Vec<_>>());
+        }
+        // Where every second has a flush, the clock is followed.
+        let mut seconds = Seconds::new(interval(1));
+        let all: Vec<i64> = (0..600).map(|now| at(&now, &mut seconds)).collect();
+        assert_eq!(all.last(), Some(&599));
+        assert_eq!([100, 101].map(|now| at(&now, &mut seconds)), [100, 101]);
     }
 
     #[test]
