@@ -228,10 +228,12 @@ impl<R: Receive> Shared<R> {
 
     /// Goes on with a connection of a predecessor.
     fn adopt(self: &Rc<Self>, listener: &Listener, moved: Moved, connections: &mut JoinSet<()>) {
+        let was_amid = !moved.kept.is_empty();
         match listener.adopt(moved) {
             Ok(connection) => self.admit(connection, connections),
             Err(error) => {
                 debug!(address = %self.address, %error, "cannot go on with a connection");
+                self.count_incomplete(was_amid);
             }
         }
     }

@@ -164,6 +164,9 @@ impl Backlog {
 /// To write what is left to disk it gets at least so long.
 const WRITE_WITHIN: Duration = Duration::from_secs(5);
 
+/// What a later version wrote, of a class that this one does not know, is lost as if it were that.
+const UNKNOWN: Class = Class::Points;
+
 struct Task {
     keep: Arc<Keep>,
     courier: watch::Receiver<Option<Arc<dyn Carry>>>,
@@ -226,6 +229,7 @@ impl Task {
         let Claimed { id, record: Record { kind, items, body, .. }, .. } = claimed;
         let keep = &self.keep;
         let Some(class) = Class::from_byte(kind) else {
+            self.books.enter(&of_class(UNKNOWN, Tally::lost(Reason::Encode, items)));
             keep.spool.finish(id);
             return None;
         };
@@ -261,7 +265,7 @@ impl Task {
 
     fn lose(&self, lost: Vec<Lost>) {
         for Lost { cause, kind, items, .. } in lost {
-            let Some(class) = Class::from_byte(kind) else { continue };
+            let class = Class::from_byte(kind).unwrap_or(UNKNOWN);
             self.books.enter(&of_class(class, Tally::lost(Reason::from(cause), items)));
         }
     }

@@ -117,9 +117,18 @@ impl<R: Receive> Shared<R> {
         match detach(stream) {
             // Nobody takes it only if the process is about to end.
             Ok(socket) => drop(self.heir.send(Moved { label, socket, kept })),
-            Err(error) => return End::Broken(error),
+            Err(error) => {
+                self.count_incomplete(framing.is_amid());
+                return End::Broken(error);
+            }
         }
         end
+    }
+
+    /// Counts the beginning of a line or frame whose rest will not come.
+    pub(super) fn count_incomplete(&self, is_amid: bool) {
+        let tags = "packet_type:unknown,reason:incomplete";
+        self.telemetry.count(names::PACKET_ERROR_TOTAL, tags, u64::from(is_amid));
     }
 
     /// Reads until the connection is over, or, when stopped, it can move and `moves`.
@@ -162,10 +171,7 @@ impl<R: Receive> Shared<R> {
             End::Silent => self.telemetry.count(names::TCP_IDLE_TIMEOUTS_TOTAL, "", 1),
             End::Broken(_) | End::NoHandshake | End::Stopped | End::Moves => {}
         }
-        if framing.is_amid() {
-            let tags = "packet_type:unknown,reason:incomplete";
-            self.telemetry.count(names::PACKET_ERROR_TOTAL, tags, 1);
-        }
+        self.count_incomplete(framing.is_amid());
         end
     }
 
