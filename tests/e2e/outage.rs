@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use crate::books::Page;
 use crate::fake_intake::{FakeIntake, Fault};
 use crate::ledger::total;
 use crate::node::{Node, Scratch, now, spool, sum_of, taken};
@@ -260,6 +261,9 @@ async fn a_proxy_that_is_killed_keeps_what_it_has_said_yes_to_and_could_not_pass
         let mut proxy = Daemon::start_proxy(&again.to_string());
         wait_until("it is delivered", || {
             total(&proxy, "veneur_forward_entries_delivered_total", "") == 3
+        });
+        wait_until("everything adds up", || {
+            Page::read(&proxy.http).expect("the server is there").imbalances_of_proxy().is_empty()
         });
         proxy.stop();
     });

@@ -93,12 +93,21 @@ const ACCOUNTS: &[Account] = &[
             ("veneur_spool_items", "spool=\"forward\"", ""),
         ],
     },
-    Account {
-        of: "imported entries",
-        came: &[all("veneur_import_metrics_total")],
-        went: &[all("veneur_worker_metrics_imported_total")],
-    },
 ];
+
+/// Of a daemon, which merges what other nodes send it.
+const MERGED: Account = Account {
+    of: "imported entries",
+    came: &[all("veneur_import_metrics_total")],
+    went: &[all("veneur_worker_metrics_imported_total")],
+};
+
+/// Of a proxy, which passes it on.
+const PASSED_ON: Account = Account {
+    of: "imported entries",
+    came: &[all("veneur_import_metrics_total")],
+    went: &[all("veneur_forward_entries_offered_total")],
+};
 
 /// A sum that is not right.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,10 +152,19 @@ impl Page {
         values.sum::<f64>() as u64
     }
 
-    /// What does not add up.
+    /// What does not add up at a daemon.
     pub(crate) fn imbalances(&self) -> Vec<Imbalance> {
+        self.imbalances_with(&MERGED)
+    }
+
+    /// What does not add up at a proxy.
+    pub(crate) fn imbalances_of_proxy(&self) -> Vec<Imbalance> {
+        self.imbalances_with(&PASSED_ON)
+    }
+
+    fn imbalances_with(&self, imported: &Account) -> Vec<Imbalance> {
         let sum = |terms: &[Term]| terms.iter().map(|&term| self.sum_of(term)).sum();
-        let accounts = ACCOUNTS.iter().map(|account| {
+        let accounts = ACCOUNTS.iter().chain([imported]).map(|account| {
             let Account { of, came, went } = account;
             Imbalance { of, came: sum(came), went: sum(went) }
         });

@@ -131,6 +131,11 @@ impl FakeIntake {
         lock(&self.shared.received).clone()
     }
 
+    /// All requests so far, which it forgets.
+    pub(crate) fn take_received(&self) -> Vec<Received> {
+        std::mem::take(&mut *lock(&self.shared.received))
+    }
+
     /// The requests for one path so far.
     pub(crate) fn received_at(&self, path: &str) -> Vec<Received> {
         self.received().into_iter().filter(|request| request.path == path).collect()
