@@ -1,13 +1,11 @@
 //! What intakes and networks do to a daemon: whatever it is, the ledger adds up, and fresh data
 //! flows again afterwards.
 
-use std::collections::BTreeMap;
-
 use serde_json::json;
 
 use crate::bad_network::{Front, Weather};
 use crate::fake_intake::{FakeIntake, Fault};
-use crate::node::{Node, taken};
+use crate::node::{Node, taken, taken_at_least_once};
 
 /// Sends through bad weather and then through fair; everything arrives, once for each second.
 /// `cause` is that of the failed requests.
@@ -72,15 +70,7 @@ async fn points_whose_answer_is_lost_come_again_with_the_same_time_and_value() {
     let (node, sent) = node.send_until("hits:1|c", failed).await;
     front.becomes(Weather::Fair);
     node.settle().await.stop().await;
-    let mut points = BTreeMap::new();
-    for series in intake.series().iter().filter(|series| series["metric"] == "hits") {
-        let (at, rate) = (&series["points"][0][0], &series["points"][0][1]);
-        let interval = series["interval"].as_f64().expect("a whole interval");
-        let count = (rate.as_f64().expect("a number") * interval).round() as u64;
-        let before = points.insert(at.as_i64().expect("a time"), count);
-        assert!(before.is_none_or(|before| before == count), "{before:?} and {count} at {at}");
-    }
-    assert_eq!(points.values().sum::<u64>(), sent);
+    assert_eq!(taken_at_least_once(&intake, "hits"), sent);
 }
 
 /// Statuses after which the same body may be taken: all of it arrives.

@@ -13,9 +13,12 @@ mod fake_carbon;
 #[path = "../support/fake_intake.rs"]
 mod fake_intake;
 mod faults;
+mod faults_clients;
+mod faults_host;
 mod fleet;
 mod flush_conformance;
 mod graphite;
+mod host;
 mod import;
 mod ledger;
 #[path = "../support/legacy_set.rs"]

@@ -62,6 +62,17 @@ impl Daemon {
         Daemon::launch(command, directory)
     }
 
+    /// Starts it by a command that becomes it, such as `nice`, and waits until it is ready.
+    pub(crate) fn start_by(by: &[&str], yaml: &str, environment: &[(&str, &str)]) -> Daemon {
+        let directory = scratch_directory();
+        let file = directory.join(CONFIG);
+        fs::write(&file, yaml).expect("the scratch directory can be written");
+        let mut command = Command::new(by[0]);
+        command.args(&by[1..]).arg(env!("CARGO_BIN_EXE_veneur")).arg("-f").arg(file);
+        command.envs(environment.iter().copied());
+        Daemon::spawn(command, directory)
+    }
+
     /// Starts `veneur proxy` with this configuration and waits until it is ready.
     pub(crate) fn start_proxy(yaml: &str) -> Daemon {
         let mut proxy = Daemon::launch_proxy(yaml, &[]);
