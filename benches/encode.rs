@@ -15,8 +15,8 @@ use flate2::Compression;
 use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
 use veneur::model::{
-    FlushBatch, Interval, MetricKey, MetricKind, Point, PointKind, Scope, Suffix, Suffixes, TagSet,
-    UnixSeconds,
+    Dialect, FlushBatch, Interval, MetricKey, MetricKind, Point, PointKind, Scope, Suffix,
+    Suffixes, TagSet, UnixSeconds,
 };
 use veneur::sinks::Node;
 use veneur::sinks::datadog::series;
@@ -80,6 +80,7 @@ fn key(series: usize) -> MetricKey {
         tags: TagSet::canonical(tags.split(',')),
         kind: MetricKind::Counter,
         scope: Scope::Mixed,
+        dialect: Dialect::DogStatsD,
     }
 }
 

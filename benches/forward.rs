@@ -15,7 +15,7 @@ use veneur::forward::encode::Encoder;
 use veneur::forward::outbox::Origin;
 use veneur::forward::pack::BodyLimits;
 use veneur::forward::ring::Ring;
-use veneur::model::{MetricKey, MetricKind, Scope, TagSet, UnixSeconds, Weight};
+use veneur::model::{Dialect, MetricKey, MetricKind, Scope, TagSet, UnixSeconds, Weight};
 use veneur::protocol::import::{ImportedValue, json, protobuf};
 use veneur::sketch::Digest;
 use zstd::bulk::Compressor;
@@ -62,6 +62,7 @@ fn entries(count: usize, samples: usize) -> Vec<(MetricKey, ImportedValue)> {
             tags: TagSet::canonical(tags.iter().map(String::as_str)),
             kind: MetricKind::Timer,
             scope: Scope::Mixed,
+            dialect: Dialect::DogStatsD,
         };
         let mut digest = Digest::new();
         // Whole microseconds in milliseconds, as clients send them.

@@ -9,7 +9,7 @@ use divan::{Bencher, black_box};
 use flate2::Compression;
 use flate2::read::{ZlibDecoder, ZlibEncoder};
 use veneur::aggregate::Shard;
-use veneur::model::{ExtendTags, MetricKey, MetricKind, Role, Scope, TagSet, Weight};
+use veneur::model::{Dialect, ExtendTags, MetricKey, MetricKind, Role, Scope, TagSet, Weight};
 use veneur::protocol::import::{ImportedEntry, ImportedValue, Limits, json, protobuf};
 use veneur::sketch::{Cardinality, Digest, member_hash};
 
@@ -28,7 +28,7 @@ fn key(kind: MetricKind, scope: Scope, series: usize) -> MetricKey {
         "status:200".to_owned(),
     ];
     let tags = TagSet::canonical(tags.iter().map(String::as_str));
-    MetricKey { name: name.into(), tags, kind, scope }
+    MetricKey { name: name.into(), tags, kind, scope, dialect: Dialect::DogStatsD }
 }
 
 /// A digest of so many samples, other ones for each series.

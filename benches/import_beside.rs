@@ -19,7 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use veneur::aggregate::{KeyHasher, Shard};
-use veneur::model::{ExtendTags, MetricKey, MetricKind, Role, Scope, TagSet, Weight};
+use veneur::model::{Dialect, ExtendTags, MetricKey, MetricKind, Role, Scope, TagSet, Weight};
 use veneur::pipeline::worker::{Work, WorkerReport};
 use veneur::pipeline::{Collector, Importer, Intake, IntakeCounts, Router, Workers};
 use veneur::protocol::import::{ImportedEntry, ImportedValue, Limits, protobuf};
@@ -210,6 +210,7 @@ fn body(host: usize) -> Vec<u8> {
             tags: TagSet::canonical(tags.iter().map(String::as_str)),
             kind: MetricKind::Timer,
             scope: Scope::Mixed,
+            dialect: Dialect::DogStatsD,
         };
         let mut digest = Digest::new();
         let samples = (0..10).map(|n| ((host + series * 7919 + n * 104_729) % 10_007) as f64);

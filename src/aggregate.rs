@@ -5,6 +5,8 @@
 
 mod apply;
 pub mod batch;
+pub mod class;
+pub mod classic;
 pub mod client_drops;
 pub mod histogram;
 mod import;
@@ -16,6 +18,8 @@ pub mod render;
 pub mod shard;
 
 pub use batch::{Batch, KeyHasher, OpKey, Ops, shard_of};
+pub use class::Class;
+pub use classic::timings::Timings;
 pub use client_drops::ClientDrops;
 pub use histogram::Histogram;
 pub use intern::SlotId;
@@ -38,10 +42,14 @@ pub enum Aggregate {
     Histogram(Box<Histogram>),
     /// Distinct members.
     Set(Box<Members>),
+    /// By how much a client's running total has grown; of a classic series.
+    Total(f64),
+    /// Samples; of a classic series.
+    Timings(Box<Timings>),
 }
 
 impl Aggregate {
-    /// What a series of this kind has before its first sample.
+    /// What a series of this kind, in DogStatsD's dialect, has before its first sample.
     fn new(kind: MetricKind) -> Aggregate {
         match kind {
             MetricKind::Counter => Aggregate::Counter(0.0),
@@ -53,8 +61,8 @@ impl Aggregate {
         }
     }
 
-    /// Adds one sample: `value` holds the bits of a double, or for sets a member's hash. Returns
-    /// by how much [`Aggregate::heap_bytes`] has grown.
+    /// Adds one sample of DogStatsD's: `value` holds the bits of a double, or for sets a
+    /// member's hash. Returns by how much [`Aggregate::heap_bytes`] has grown.
     #[inline]
     pub fn apply(&mut self, value: u64, weight: Weight) -> usize {
         match self {
@@ -62,6 +70,9 @@ impl Aggregate {
             Aggregate::Gauge(last) => *last = f64::from_bits(value),
             Aggregate::Histogram(histogram) => return histogram.add(f64::from_bits(value), weight),
             Aggregate::Set(members) => return members.insert_hash(value),
+            Aggregate::Total(_) | Aggregate::Timings(_) => {
+                unreachable!("samples of classic series are recorded by their shard")
+            }
         }
         0
     }
@@ -74,6 +85,8 @@ impl Aggregate {
             (Aggregate::Gauge(last), Aggregate::Gauge(value)) => *last = value,
             (Aggregate::Histogram(ours), Aggregate::Histogram(theirs)) => ours.merge(*theirs),
             (Aggregate::Set(ours), Aggregate::Set(theirs)) => ours.merge(&theirs),
+            (Aggregate::Total(sum), Aggregate::Total(more)) => *sum += more,
+            (Aggregate::Timings(ours), Aggregate::Timings(theirs)) => ours.merge(*theirs),
             (ours, theirs) => unreachable!("{ours:?} and {theirs:?} are of one kind"),
         }
     }
@@ -81,9 +94,10 @@ impl Aggregate {
     /// Bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
         match self {
-            Aggregate::Counter(_) | Aggregate::Gauge(_) => 0,
+            Aggregate::Counter(_) | Aggregate::Gauge(_) | Aggregate::Total(_) => 0,
             Aggregate::Histogram(histogram) => size_of::<Histogram>() + histogram.heap_bytes(),
             Aggregate::Set(members) => size_of::<Members>() + members.heap_bytes(),
+            Aggregate::Timings(timings) => size_of::<Timings>() + timings.heap_bytes(),
         }
     }
 }

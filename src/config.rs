@@ -11,6 +11,7 @@
 //! Keys keep the names of Veneur v1.1.0 and take those of Veneur 14; `example.yaml` at the top
 //! of the repository documents each.
 
+mod bins;
 mod duration;
 pub mod listen;
 pub mod machine;

@@ -2,6 +2,8 @@
 //!
 //! Plain values without I/O, clocks or locks, built on the standard library alone.
 
+pub mod classic;
+pub mod dialect;
 pub mod event;
 pub mod glob;
 pub mod key;
@@ -16,6 +18,8 @@ pub mod tags;
 pub mod text;
 pub mod time;
 
+pub use classic::{Bins, ClassicRules, EtsyStatistics, Idle};
+pub use dialect::{Dialect, Recorder};
 pub use event::{AlertType, Event, Origin, Priority, ServiceCheck, ServiceStatus};
 pub use glob::{Glob, Pattern};
 pub use key::{MetricKey, MetricKind};

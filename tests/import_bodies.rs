@@ -17,7 +17,7 @@ use base64::prelude::BASE64_STANDARD;
 use flate2::read::ZlibDecoder;
 use said::said;
 use serde_json::Value;
-use veneur::model::{MetricKey, MetricKind, Scope, Weight};
+use veneur::model::{Dialect, MetricKey, MetricKind, Scope, Weight};
 use veneur::protocol::import::{
     Imported, ImportedEntry, ImportedValue, Limits, gob, json, protobuf,
 };
@@ -194,6 +194,7 @@ fn key_of(entry: &ImportedEntry) -> MetricKey {
         tags: entry.tags.clone(),
         kind: entry.kind,
         scope: entry.scope,
+        dialect: Dialect::DogStatsD,
     }
 }
 

@@ -14,7 +14,7 @@ use veneur::forward::encode::Encoder;
 use veneur::forward::outbox::Origin;
 use veneur::forward::pack::BodyLimits;
 use veneur::forward::ring::Ring;
-use veneur::model::{MetricKey, MetricKind, Scope, TagSet, UnixSeconds, Weight};
+use veneur::model::{Dialect, MetricKey, MetricKind, Scope, TagSet, UnixSeconds, Weight};
 use veneur::protocol::import::{ImportedEntry, ImportedValue, Limits, gob, json, protobuf};
 use veneur::sketch::{Cardinality, Centroid, Digest, Parts};
 
@@ -32,7 +32,7 @@ fn entry() -> impl Strategy<Value = (MetricKey, ImportedValue)> {
             _ => Scope::Mixed,
         };
         let tags = TagSet::canonical(tags.iter().map(String::as_str));
-        (MetricKey { name: name.into(), tags, kind, scope }, value)
+        (MetricKey { name: name.into(), tags, kind, scope, dialect: Dialect::DogStatsD }, value)
     })
 }
 
@@ -119,7 +119,7 @@ proptest! {
         let imported = protobuf::decode(&body, LIMITS).expect("our own body");
         let apart = imported.entries.into_iter().map(|entry| {
             let ImportedEntry { name, tags, kind, scope, value } = entry;
-            (MetricKey { name: name.into(), tags, kind, scope }, value)
+            (MetricKey { name: name.into(), tags, kind, scope, dialect: Dialect::DogStatsD }, value)
         });
         let encoder = Encoder {
             format: ForwardFormat::Protobuf,

@@ -91,7 +91,9 @@ fn totals(snapshot: Snapshot) -> (Totals, Cardinality) {
     for (_, aggregate) in snapshot.entries {
         match aggregate {
             Aggregate::Counter(sum) => totals.counted += sum,
-            Aggregate::Gauge(_) => panic!("no gauge was sent"),
+            other @ (Aggregate::Gauge(_) | Aggregate::Total(_) | Aggregate::Timings(_)) => {
+                panic!("no such series was sent: {other:?}")
+            }
             Aggregate::Histogram(mut histogram) => {
                 totals.timed += histogram.statistic(Statistic::Count).unwrap_or(0.0);
             }

@@ -95,6 +95,7 @@ pub(crate) fn veneur(workload: &Workload, length: Duration) -> Outcome {
     let one = NonZeroUsize::MIN;
     let minute = Duration::from_secs(60);
     let settings = IntakeSettings {
+        dialect: veneur::model::Dialect::DogStatsD,
         listeners: vec![StatsdAddress::Udp(SocketAddr::from(([127, 0, 0, 1], 0))).into()],
         num_readers: one,
         metric_max_length: 8192,

@@ -8,13 +8,14 @@ use std::hash::{BuildHasher, RandomState};
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
+use super::class::Class;
 use crate::model::text::offset;
-use crate::model::{MetricKind, Weight};
+use crate::model::{MetricKind, Recorder, Weight};
 
 /// The key of one or more operations: raw bytes in a buffer, name and tag section apart.
 #[derive(Clone, Copy, Debug)]
 pub struct OpKey {
-    /// Hash of kind, name and tag section; seeded per process.
+    /// Hash of class, name and tag section; seeded per process.
     pub(super) hash: u64,
     /// Where the name starts in the buffer.
     name_at: u32,
@@ -22,7 +23,11 @@ pub struct OpKey {
     /// How far behind the name the tag section as received starts.
     gap: u16,
     tags_len: u16,
-    pub(super) kind: MetricKind,
+    pub(super) class: Class,
+    /// Of a classic sample: where it belongs, if its series is new.
+    pub(super) recorder: Recorder,
+    /// Of a classic gauge's: whether it changes the value rather than replaces it.
+    pub(super) is_relative: bool,
 }
 
 impl OpKey {
@@ -38,17 +43,37 @@ impl OpKey {
         name: &[u8],
         tags: &[u8],
     ) -> Option<OpKey> {
+        OpKey::of_class(hasher, buffer, Class::of(kind), name, tags)
+    }
+
+    /// The same in any dialect.
+    #[inline(always)]
+    pub fn of_class(
+        hasher: KeyHasher,
+        buffer: &[u8],
+        class: Class,
+        name: &[u8],
+        tags: &[u8],
+    ) -> Option<OpKey> {
         let name_at = offset(buffer, name);
         let behind = || offset(buffer, tags).wrapping_sub(name_at + name.len());
         let gap = if tags.is_empty() { 0 } else { behind() };
         Some(OpKey {
-            hash: hasher.hash(kind, name, tags),
+            hash: hasher.hash(class, name, tags),
             name_at: u32::try_from(name_at).ok()?,
             name_len: u16::try_from(name.len()).ok()?,
             gap: u16::try_from(gap).ok()?,
             tags_len: u16::try_from(tags.len()).ok()?,
-            kind,
+            class,
+            recorder: Recorder::Counter,
+            is_relative: false,
         })
+    }
+
+    /// The same key of a classic sample.
+    #[must_use]
+    pub fn recorded(self, recorder: Recorder, is_relative: bool) -> OpKey {
+        OpKey { recorder, is_relative, ..self }
     }
 
     /// Name and tag section, as received.
@@ -194,8 +219,8 @@ impl KeyHasher {
 
     /// Hash of a raw key, for the shard's table.
     #[inline(always)]
-    pub fn hash(self, kind: MetricKind, name: &[u8], tags: &[u8]) -> u64 {
-        let seed = xxh3_64_with_seed(name, self.seed ^ kind as u64);
+    pub fn hash(self, class: Class, name: &[u8], tags: &[u8]) -> u64 {
+        let seed = xxh3_64_with_seed(name, self.seed ^ class as u64);
         xxh3_64_with_seed(tags, seed)
     }
 }
@@ -285,9 +310,9 @@ mod tests {
     #[test]
     fn kind_and_the_border_between_name_and_tags_are_part_of_the_hash() {
         let hasher = KeyHasher::random();
-        let one = hasher.hash(MetricKind::Counter, b"ab", b"c");
-        assert_ne!(one, hasher.hash(MetricKind::Counter, b"a", b"bc"));
-        assert_ne!(one, hasher.hash(MetricKind::Gauge, b"ab", b"c"));
+        let one = hasher.hash(Class::Counter, b"ab", b"c");
+        assert_ne!(one, hasher.hash(Class::Counter, b"a", b"bc"));
+        assert_ne!(one, hasher.hash(Class::Gauge, b"ab", b"c"));
     }
 
     #[test]

@@ -10,7 +10,7 @@
 use super::limits::Origin;
 use super::shard::Shard;
 use super::{Aggregate, Histogram};
-use crate::model::{MetricKey, MetricKind, Scope};
+use crate::model::{Dialect, MetricKey, MetricKind, Scope};
 use crate::protocol::import::{ImportedEntry, ImportedValue};
 use crate::sketch::Digest;
 
@@ -22,8 +22,14 @@ impl Shard {
     pub fn import(&mut self, entry: ImportedEntry) {
         let ImportedEntry { name, tags, kind, scope, value } = entry;
         let scope = scope_of_imported(kind, scope);
-        let slot = self.slot_of_imported(MetricKey { name: name.into(), tags, kind, scope });
-        let place = self.touch(slot, kind, Origin::Import);
+        let slot = self.slot_of_imported(MetricKey {
+            name: name.into(),
+            tags,
+            kind,
+            scope,
+            dialect: Dialect::DogStatsD,
+        });
+        let place = self.touch(slot, Origin::Import);
         let aggregate = &mut self.open[place as usize].1;
         let before = aggregate.heap_bytes();
         match (&mut *aggregate, value) {
@@ -114,6 +120,7 @@ mod tests {
                 Aggregate::Gauge(last) => ImportedValue::Gauge(last),
                 Aggregate::Set(members) => ImportedValue::Set(members.into_all()),
                 Aggregate::Histogram(histogram) => ImportedValue::Digest(histogram.into_merged()),
+                other => panic!("it was not imported: {other:?}"),
             },
         };
         (points, forwards.into_iter().map(forward).collect())

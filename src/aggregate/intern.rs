@@ -1,6 +1,6 @@
 //! From raw key bytes to the slot of a series.
 //!
-//! Two tables. The *alias* table maps the bytes a client sent (kind, name, unsplit tag
+//! Two tables. The *alias* table maps the bytes a client sent (class, name, unsplit tag
 //! section) to a slot: that is all the hot path does, one probe and one comparison. The
 //! *canonical* table maps a [`MetricKey`] to its slot and is asked only for bytes not seen
 //! before: `a:1,b:2` and `b:2,a:1` become two aliases of one slot, and neither is sorted
@@ -12,7 +12,8 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 
 use super::batch::OpKey;
-use crate::model::{MetricKey, MetricKind};
+use super::class::Class;
+use crate::model::MetricKey;
 
 /// Index of a series in its shard.
 pub type SlotId = u32;
@@ -43,7 +44,7 @@ struct Alias {
     slot: SlotId,
     name_len: u16,
     tags_len: u16,
-    kind: MetricKind,
+    class: Class,
 }
 
 /// A spelling that has the hash looked for, its bytes not yet compared.
@@ -53,7 +54,7 @@ pub struct Candidate {
     slot: SlotId,
     name_len: u16,
     tags_len: u16,
-    kind: MetricKind,
+    class: Class,
 }
 
 impl Alias {
@@ -69,8 +70,8 @@ impl Interner {
     #[inline(always)]
     pub fn candidate(&self, key: OpKey) -> Option<Candidate> {
         let alias = self.aliases.find(key.hash, |alias| alias.hash == key.hash)?;
-        let Alias { at, slot, name_len, tags_len, kind, .. } = *alias;
-        Some(Candidate { at, slot, name_len, tags_len, kind })
+        let Alias { at, slot, name_len, tags_len, class, .. } = *alias;
+        Some(Candidate { at, slot, name_len, tags_len, class })
     }
 
     /// The slot, if the candidate is that key in `buffer`, byte for byte: the second half.
@@ -80,7 +81,7 @@ impl Interner {
         let (name, tags) = key.bytes(buffer);
         let (name_len, tags_len) = (usize::from(known.name_len), usize::from(known.tags_len));
         let (known_name, rest) = self.alias_bytes[known.at as usize..].split_at(name_len);
-        let is_it = known.kind == key.kind
+        let is_it = known.class == key.class
             && name_len == name.len()
             && tags_len == tags.len()
             && equal(known_name, name)
@@ -93,7 +94,7 @@ impl Interner {
         self.aliases
             .find(key.hash, |alias| {
                 alias.hash == key.hash
-                    && alias.kind == key.kind
+                    && alias.class == key.class
                     && alias.bytes(&self.alias_bytes) == key.bytes(buffer)
             })
             .map(|alias| alias.slot)
@@ -115,7 +116,7 @@ impl Interner {
         self.alias_bytes.extend_from_slice(name);
         self.alias_bytes.extend_from_slice(tags);
         let (name_len, tags_len) = (name.len() as u16, tags.len() as u16); // as in a key
-        let alias = Alias { hash: key.hash, at, slot, name_len, tags_len, kind: key.kind };
+        let alias = Alias { hash: key.hash, at, slot, name_len, tags_len, class: key.class };
         self.aliases.insert_unique(alias.hash, alias, |alias| alias.hash);
     }
 

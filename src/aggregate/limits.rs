@@ -188,6 +188,7 @@ impl OverflowKeys {
             tags: self.last[key.kind as usize].clone(),
             kind: key.kind,
             scope: key.scope,
+            dialect: key.dialect,
         }
     }
 }

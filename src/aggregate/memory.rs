@@ -15,7 +15,6 @@
 use super::limits::{Limit, Origin, Room};
 use super::shard::{FOLDED, Place};
 use super::{Aggregate, Shard, SlotId};
-use crate::model::MetricKind;
 
 /// Below this many bytes it is not worth while to fold a sketch, as long as there are larger ones.
 const SMALL: usize = 1024;
@@ -138,16 +137,16 @@ impl Shard {
     /// Merges an open sketch into the series that stands for it, until the flush.
     fn fold_open(&mut self, slot: SlotId) {
         let place = self.places[slot as usize];
-        let (key, sketch) = self.close(place.at);
+        let (_, sketch) = self.close(place.at);
         self.sketch_bytes -= sketch.heap_bytes();
         let target = self.open_elsewhere(slot, Origin::Sample);
         self.folds.sample(target);
-        self.merge_into(target, key.kind, sketch);
+        self.merge_into(target, sketch);
     }
 
     /// Adds what a series has accumulated to another one.
-    pub(super) fn merge_into(&mut self, slot: SlotId, kind: MetricKind, more: Aggregate) {
-        let place = self.touch(slot, kind, Origin::Sample);
+    pub(super) fn merge_into(&mut self, slot: SlotId, more: Aggregate) {
+        let place = self.touch(slot, Origin::Sample);
         let aggregate = &mut self.open[place as usize].1;
         let before = aggregate.heap_bytes();
         aggregate.merge(more);

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Aggregate, ClientDrops, Histogram, Snapshot};
+use super::classic::statistics::{BrubeckPlan, Emit as Finish, EtsyPlan};
+use super::{Aggregate, ClientDrops, Histogram, Snapshot, Timings};
 use crate::model::{
-    Emit, MetricKey, MetricKind, Percentile, Point, PointKind, Role, Statistic, Suffix, Suffixes,
-    UnixSeconds,
+    Dialect, Emit, EtsyStatistics, Interval, MetricKey, MetricKind, Percentile, Point, PointKind,
+    Role, Statistic, Suffix, Suffixes, UnixSeconds,
 };
 
 /// Which points digests are finished into.
@@ -14,12 +15,16 @@ pub struct Plan {
     role: Role,
     aggregates: Vec<(Statistic, Suffix)>,
     percentiles: Vec<(Percentile, Suffix)>,
+    etsy: EtsyPlan,
+    brubeck: BrubeckPlan,
+    /// What a count is divided by for one a second.
+    seconds: f64,
     suffixes: Arc<Suffixes>,
 }
 
 impl Plan {
-    /// `aggregates` and `percentiles` are emitted in the order given. Percentiles beyond the
-    /// 255 suffixes there can be are left out; the configuration refuses as few as 101.
+    /// `aggregates` and `percentiles` are emitted in the order given, of DogStatsD's digests; of
+    /// etsy's timers what it emits by default. An interval has ten seconds.
     pub fn new(role: Role, aggregates: &[Statistic], percentiles: &[Percentile]) -> Plan {
         let mut suffixes = Suffixes::default();
         let aggregates = aggregates
@@ -28,7 +33,25 @@ impl Plan {
             .collect();
         let percentiles =
             percentiles.iter().filter_map(|&p| Some((p, suffixes.add(&p.suffix())?))).collect();
-        Plan { role, aggregates, percentiles, suffixes: Arc::new(suffixes) }
+        let etsy = EtsyPlan::new(&EtsyStatistics::default(), &mut suffixes);
+        let brubeck = BrubeckPlan::new(&mut suffixes);
+        let suffixes = Arc::new(suffixes);
+        Plan { role, aggregates, percentiles, etsy, brubeck, seconds: 10.0, suffixes }
+    }
+
+    /// The same with other statistics of etsy's timers.
+    #[must_use]
+    pub fn with_etsy(mut self, statistics: &EtsyStatistics) -> Plan {
+        let mut suffixes = Suffixes::clone(&self.suffixes);
+        self.etsy = EtsyPlan::new(statistics, &mut suffixes);
+        self.suffixes = Arc::new(suffixes);
+        self
+    }
+
+    /// The same for an interval of another length.
+    #[must_use]
+    pub fn over(self, interval: Interval) -> Plan {
+        Plan { seconds: interval.as_secs_f64(), ..self }
     }
 
     /// The texts of the suffixes that points made by this plan carry.
@@ -64,7 +87,7 @@ pub fn render(snapshot: Snapshot, plan: &Plan, at: UnixSeconds) -> Rendered {
         let disposition = key.scope.disposition(key.kind, plan.role);
         let mut emit = Emitter { key: &key, at, out: &mut out };
         match (aggregate, disposition.emit) {
-            (Aggregate::Counter(sum), Emit::Value) => {
+            (Aggregate::Counter(sum) | Aggregate::Total(sum), Emit::Value) => {
                 emit.point(Suffix::NONE, PointKind::Count, sum);
             }
             (Aggregate::Gauge(last), Emit::Value) => {
@@ -81,13 +104,33 @@ pub fn render(snapshot: Snapshot, plan: &Plan, at: UnixSeconds) -> Rendered {
                 emit.aggregates(plan, &mut histogram);
                 emit.percentiles(plan, *histogram);
             }
+            (Aggregate::Timings(timings), Emit::AggregatesAndPercentiles) => {
+                emit.timings(plan, *timings);
+            }
             (aggregate, Emit::Nothing) => out.forwards.push((key, aggregate)),
             (
-                Aggregate::Counter(_) | Aggregate::Gauge(_) | Aggregate::Set(_),
+                Aggregate::Counter(_)
+                | Aggregate::Total(_)
+                | Aggregate::Gauge(_)
+                | Aggregate::Set(_),
                 Emit::Aggregates | Emit::AggregatesAndPercentiles,
             )
-            | (Aggregate::Histogram(_), Emit::Value) => {
+            | (Aggregate::Histogram(_), Emit::Value)
+            | (Aggregate::Timings(_), Emit::Value | Emit::Aggregates) => {
                 unreachable!("a shard makes aggregates of the kind in the key")
+            }
+        }
+    }
+    for (key, value) in snapshot.idle {
+        out.series[key.kind as usize] += 1;
+        let mut emit = Emitter { key: &key, at, out: &mut out };
+        match key.kind {
+            MetricKind::Counter => emit.point(Suffix::NONE, PointKind::Count, value),
+            MetricKind::Gauge | MetricKind::Set => {
+                emit.point(Suffix::NONE, PointKind::Gauge, value);
+            }
+            MetricKind::Timer | MetricKind::Histogram | MetricKind::Distribution => {
+                emit.timings(plan, Timings::default());
             }
         }
     }
@@ -109,6 +152,17 @@ impl Emitter<'_> {
         }
         let key = Arc::clone(self.key);
         self.out.points.push(Point { key, value, at: self.at, kind, suffix });
+    }
+
+    fn timings(&mut self, plan: &Plan, timings: Timings) {
+        match self.key.dialect {
+            Dialect::Etsy => {
+                let name = Arc::clone(self.key);
+                plan.etsy.finish(&name.name, timings, plan.seconds, self);
+            }
+            Dialect::Brubeck => plan.brubeck.finish(timings, plan.seconds, self),
+            Dialect::DogStatsD => unreachable!("its timers are digests"),
+        }
     }
 
     fn aggregates(&mut self, plan: &Plan, histogram: &mut Histogram) {
@@ -136,13 +190,25 @@ impl Emitter<'_> {
     }
 }
 
+impl Finish for Emitter<'_> {
+    fn emit(&mut self, suffix: Suffix, kind: PointKind, value: f64) {
+        self.point(suffix, kind, value);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::{Scope, TagSet, Weight};
 
     fn key(kind: MetricKind, scope: Scope) -> Arc<MetricKey> {
-        Arc::new(MetricKey { name: "m".into(), tags: TagSet::empty(), kind, scope })
+        Arc::new(MetricKey {
+            name: "m".into(),
+            tags: TagSet::empty(),
+            kind,
+            scope,
+            dialect: Dialect::DogStatsD,
+        })
     }
 
     fn histogram(values: &[f64]) -> Aggregate {

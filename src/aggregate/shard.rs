@@ -6,11 +6,15 @@ use std::sync::Arc;
 use super::Aggregate;
 use super::apply::Scratch;
 use super::batch::OpKey;
+use super::classic::{IdleEntry, Standing};
 use super::intern::{Interner, SlotId};
 use super::limits::refused::Refused;
 use super::limits::{Census, ContextLimits, FoldCounts, Folded, Limit, Origin, OverflowKeys, Room};
 use super::memory::{Memory, Thresholds};
-use crate::model::{ExtendTags, MetricKey, MetricKind, Role, TagSet, text};
+use crate::model::{
+    ClassicRules, Dialect, ExtendTags, MetricKey, MetricKind, Role, Scope, TagSet, text,
+};
+use crate::protocol::classic::etsy;
 
 /// A series without samples for this many intervals is forgotten.
 const IDLE_INTERVALS: u32 = 30;
@@ -58,6 +62,8 @@ pub struct Shard {
     /// Spellings that do.
     refused: Refused,
     pub(super) folds: FoldCounts,
+    /// What outlives an interval, of classic series.
+    pub(super) standing: Standing,
     /// For [`Shard::apply`].
     pub(super) scratch: Option<Box<Scratch>>,
 }
@@ -78,11 +84,14 @@ pub(super) struct Place {
 /// No epoch has this bit, so samples of such a series are noticed without being looked for.
 pub(super) const FOLDED: u32 = 1 << 31;
 
-/// What a shard hands over at flush: the series touched since the last one.
+/// What a shard hands over at flush: the series touched since the last one, and classic ones
+/// that are emitted all the same.
 #[derive(Debug, Default)]
 pub struct Snapshot {
     /// Keys and what they accumulated.
     pub entries: Vec<Entry>,
+    /// Classic series without samples that are emitted all the same.
+    pub idle: Vec<IdleEntry>,
     /// Series the shard knows, idle ones included.
     pub series: usize,
     /// What was held.
@@ -124,6 +133,7 @@ impl Shard {
             thresholds: Thresholds::new(limits.memory, 0),
             refused: Refused::new(limits.contexts),
             folds: FoldCounts::default(),
+            standing: Standing::new(ClassicRules::default()),
             role,
             extend_tags,
             interner: Interner::default(),
@@ -141,39 +151,50 @@ impl Shard {
         }
     }
 
-    /// Where the aggregate of a series of that kind is among the open ones.
+    /// The same with other rules for classic series.
+    #[must_use]
+    pub fn with_classic(self, rules: ClassicRules) -> Shard {
+        Shard { standing: Standing::new(rules), ..self }
+    }
+
+    /// Where the aggregate of a series is among the open ones.
     #[inline(always)]
-    pub(super) fn touch(&mut self, slot: SlotId, kind: MetricKind, origin: Origin) -> u32 {
+    pub(super) fn touch(&mut self, slot: SlotId, origin: Origin) -> u32 {
         let place = self.places[slot as usize];
-        if place.epoch == self.epoch { place.at } else { self.touch_anew(slot, kind, origin) }
+        if place.epoch == self.epoch { place.at } else { self.touch_anew(slot, origin) }
     }
 
     /// The same where it is not open, or not where it should be.
     #[inline]
-    fn touch_anew(&mut self, slot: SlotId, kind: MetricKind, origin: Origin) -> u32 {
+    fn touch_anew(&mut self, slot: SlotId, origin: Origin) -> u32 {
         let place = self.places[slot as usize];
+        let kind = self.keys[slot as usize].kind;
         let has_digest_or_set = kind.has_digest() || kind == MetricKind::Set;
         if has_digest_or_set {
             if place.epoch >= FOLDED | self.began {
-                return self.touch_folded(place.at, kind, origin);
+                return self.touch_folded(place.at, origin);
             }
             if !self.has_memory_for(slot) {
                 let target = self.open_elsewhere(slot, origin);
-                return self.touch_folded(target, kind, origin);
+                return self.touch_folded(target, origin);
             }
         }
         let at = self.open.len() as u32;
-        let aggregate = Aggregate::new(kind);
+        let key = Arc::clone(&self.keys[slot as usize]);
+        let aggregate = match key.dialect.is_classic() {
+            false => Aggregate::new(kind),
+            true => self.standing.resume(slot),
+        };
         self.sketch_bytes += aggregate.heap_bytes();
         self.places[slot as usize] = Place { epoch: self.epoch, at };
-        self.open.push((Arc::clone(&self.keys[slot as usize]), aggregate));
+        self.open.push((key, aggregate));
         self.open_slots.push(slot);
         at
     }
 
     /// The same for a sample of a series whose samples go to another one.
     #[cold]
-    fn touch_folded(&mut self, mut target: SlotId, kind: MetricKind, origin: Origin) -> u32 {
+    fn touch_folded(&mut self, mut target: SlotId, origin: Origin) -> u32 {
         let Place { epoch, at } = self.places[target as usize];
         if epoch >= FOLDED | self.began {
             target = at;
@@ -181,7 +202,7 @@ impl Shard {
             target = self.open_elsewhere(target, origin);
         }
         self.folds.sample(target);
-        self.touch(target, kind, origin)
+        self.touch(target, origin)
     }
 
     /// Takes an open aggregate out.
@@ -208,11 +229,14 @@ impl Shard {
     }
 
     fn learn(&mut self, key: OpKey, buffer: &[u8]) -> (SlotId, bool) {
-        let (name, tags) = key.bytes(buffer);
-        let (tags, scope) = TagSet::from_section(tags, &self.extend_tags);
-        let name = text::lossy(name).into();
-        match self.slot_of(MetricKey { name, tags, kind: key.kind, scope }, Origin::Sample) {
+        let series = self.series_of(key, buffer);
+        let dialect = series.dialect;
+        let found = self.slot_of(series, Origin::Sample);
+        match found {
             Found::Own(slot) => {
+                if dialect.is_classic() {
+                    self.standing.keep(slot, dialect, key.recorder);
+                }
                 self.interner.add_alias(key, buffer, slot, self.keys.len());
                 (slot, true)
             }
@@ -222,6 +246,43 @@ impl Shard {
                 (slot, false)
             }
         }
+    }
+
+    /// The series that a raw key in `buffer` means.
+    fn series_of(&self, key: OpKey, buffer: &[u8]) -> MetricKey {
+        let (name, tags) = key.bytes(buffer);
+        let dialect = key.class.dialect();
+        // Classic dialects have no scopes: their series are finished where they are received.
+        let scope = Scope::LocalOnly;
+        let kind = key.recorder.kind();
+        if let Some(kind) = key.class.kind() {
+            let (tags, scope) = TagSet::from_section(tags, &self.extend_tags);
+            return MetricKey { name: text::lossy(name).into(), tags, kind, scope, dialect };
+        }
+        if dialect == Dialect::Etsy {
+            let (name, tags) = etsy::key(name, tags, self.standing.rules.sanitise);
+            return MetricKey {
+                name,
+                tags: self.extend_tags.laid_over(tags),
+                kind,
+                scope,
+                dialect,
+            };
+        }
+        let tags = TagSet::canonical(self.extend_tags.iter());
+        let series = MetricKey { name: text::lossy(name).into(), tags, kind, scope, dialect };
+        self.known_of_another_kind(&series).unwrap_or(series)
+    }
+
+    /// brubeck's series of that name, if there is one: its first line has said of which kind.
+    fn known_of_another_kind(&self, key: &MetricKey) -> Option<MetricKey> {
+        use MetricKind::{Counter, Gauge, Histogram, Timer};
+        [Counter, Gauge, Histogram, Timer].into_iter().find_map(|kind| {
+            let scope = key.scope.canonical(kind, self.role);
+            let other = MetricKey { kind, scope, ..key.clone() };
+            let slot = self.interner.find_canonical(&other, |slot| &self.keys[slot as usize])?;
+            Some(MetricKey::clone(&self.keys[slot as usize]))
+        })
     }
 
     /// The same for what another node has merged.
@@ -280,6 +341,9 @@ impl Shard {
         self.note_keys();
         let slot = self.keys.len() as SlotId;
         self.interner.add_canonical(&key, slot);
+        if key.dialect.is_classic() && matches!(room, Room::Overflow | Room::Last) {
+            self.standing.keep_for_others(slot, &key);
+        }
         self.keys.push(Arc::new(key));
         self.places.push(Place { epoch: 0, at: 0 });
         Ok(slot)
@@ -292,6 +356,8 @@ impl Shard {
 
     /// Hands over everything accumulated and starts the next interval.
     pub fn take_snapshot(&mut self) -> Snapshot {
+        let epochs = self.began..=self.epoch;
+        let idle = self.standing.end_interval(epochs, &self.keys, &self.places, &self.open);
         let room = Vec::with_capacity(self.open.len());
         let entries = std::mem::replace(&mut self.open, room);
         let series = self.keys.len();
@@ -303,7 +369,7 @@ impl Shard {
         let forgotten = self.forget_idle(folded.samples > 0);
         self.known = self.keys.len();
         self.note_keys();
-        Snapshot { entries, series, memory, folded, forgotten }
+        Snapshot { entries, idle, series, memory, folded, forgotten }
     }
 
     fn begin_interval(&mut self) {
@@ -321,13 +387,13 @@ impl Shard {
         if !is_short_of_room && !self.intervals.is_multiple_of(IDLE_INTERVALS / 4) {
             return Vec::new();
         }
-        let census = &self.census;
+        let (census, standing) = (&self.census, &self.standing);
         // Whether it has had no sample in so many intervals before this one.
         let beginning = |intervals: u32| self.beginnings.get(intervals as usize).copied();
         let (long_ago, lately) = (beginning(IDLE_INTERVALS), beginning(IDLE_IN_THE_WAY));
         let is_idle = |slot: usize, place: &Place| {
             let last = place.epoch & !FOLDED;
-            long_ago.is_some_and(|began| last < began)
+            long_ago.is_some_and(|began| last < began) && !standing.holds(slot as SlotId)
                 || is_short_of_room
                     && lately.is_some_and(|began| last < began)
                     && census.is_in_the_way(slot)
@@ -351,6 +417,7 @@ impl Shard {
         }
         let is_kept = |slot: usize| new_slots[slot].is_some();
         self.interner.renumber(|slot| new_slots[slot as usize]);
+        self.standing.renumber(|slot| new_slots[slot as usize]);
         self.census.keep(is_kept);
         self.refused.clear();
         let mut forgotten = Vec::with_capacity(idle);

@@ -10,12 +10,13 @@
 
 use std::time::Duration;
 
+use super::bins;
 use super::listen::{HOST_PORT, split_host_port};
 use super::matchers;
 use super::reading::{Given, Reading};
 use super::secret::BaseUrl;
 use super::sinks::{self, RawSink};
-use crate::model::TagMatcher;
+use crate::model::{Bins, TagMatcher};
 
 /// A scalar, if it was written.
 pub(super) type One<T> = Option<Given<T>>;
@@ -45,6 +46,7 @@ pub(super) struct Raw {
     pub(super) udp_address: One<String>,
     pub(super) tcp_address: One<String>,
     pub(super) statsd_listen_addresses: Many<String>,
+    pub(super) dialect: One<String>,
     pub(super) num_readers: One<u64>,
     pub(super) metric_max_length: One<u64>,
     pub(super) read_buffer_size_bytes: One<u64>,
@@ -54,6 +56,25 @@ pub(super) struct Raw {
     pub(super) connections_max: One<u64>,
     pub(super) connections_idle_timeout: One<Duration>,
     pub(super) connections_handshake_timeout: One<Duration>,
+    pub(super) etsy_percent_threshold: Many<f64>,
+    pub(super) etsy_histogram: Many<Bins>,
+    pub(super) etsy_calculated_timer_metrics: Many<String>,
+    pub(super) etsy_key_name_sanitize: One<bool>,
+    pub(super) etsy_delete_idle_stats: One<bool>,
+    pub(super) etsy_delete_counters: One<bool>,
+    pub(super) etsy_delete_timers: One<bool>,
+    pub(super) etsy_delete_sets: One<bool>,
+    pub(super) etsy_delete_gauges: One<bool>,
+    pub(super) etsy_gauges_max_ttl: One<u64>,
+    pub(super) etsy_legacy_namespace: One<bool>,
+    pub(super) etsy_global_prefix: One<String>,
+    pub(super) etsy_prefix_counter: One<String>,
+    pub(super) etsy_prefix_timer: One<String>,
+    pub(super) etsy_prefix_gauge: One<String>,
+    pub(super) etsy_prefix_set: One<String>,
+    pub(super) etsy_global_suffix: One<String>,
+    pub(super) etsy_flush_counts: One<bool>,
+    pub(super) brubeck_expire: One<Duration>,
     pub(super) http_address: One<String>,
     pub(super) http_config: One<bool>,
     pub(super) http_token: One<String>,
@@ -214,6 +235,7 @@ pub(super) static ROWS: &[Row] = &[
     Row::new("udp_address", |raw, read| raw.udp_address = read.one()),
     Row::new("tcp_address", |raw, read| raw.tcp_address = read.one()),
     Row::new("statsd_listen_addresses", |raw, read| raw.statsd_listen_addresses = read.many()),
+    Row::new("dialect", |raw, read| raw.dialect = read.one()),
     Row::new("num_readers", |raw, read| raw.num_readers = read.one()),
     Row::new("metric_max_length", |raw, read| raw.metric_max_length = read.one()),
     Row::new("read_buffer_size_bytes", |raw, read| raw.read_buffer_size_bytes = read.one()),
@@ -225,6 +247,28 @@ pub(super) static ROWS: &[Row] = &[
     Row::new("connections.handshake_timeout", |raw, read| {
         raw.connections_handshake_timeout = read.one();
     }),
+    // Classic statsd
+    Row::new("etsy.percent_threshold", |raw, read| raw.etsy_percent_threshold = read.one_or_many()),
+    Row::new("etsy.histogram", |raw, read| raw.etsy_histogram = bins::read(read)),
+    Row::new("etsy.calculated_timer_metrics", |raw, read| {
+        raw.etsy_calculated_timer_metrics = read.many()
+    }),
+    Row::new("etsy.key_name_sanitize", |raw, read| raw.etsy_key_name_sanitize = read.one()),
+    Row::new("etsy.delete_idle_stats", |raw, read| raw.etsy_delete_idle_stats = read.one()),
+    Row::new("etsy.delete_counters", |raw, read| raw.etsy_delete_counters = read.one()),
+    Row::new("etsy.delete_timers", |raw, read| raw.etsy_delete_timers = read.one()),
+    Row::new("etsy.delete_sets", |raw, read| raw.etsy_delete_sets = read.one()),
+    Row::new("etsy.delete_gauges", |raw, read| raw.etsy_delete_gauges = read.one()),
+    Row::new("etsy.gauges_max_ttl", |raw, read| raw.etsy_gauges_max_ttl = read.one()),
+    Row::new("etsy.legacy_namespace", |raw, read| raw.etsy_legacy_namespace = read.one()),
+    Row::new("etsy.global_prefix", |raw, read| raw.etsy_global_prefix = read.one()),
+    Row::new("etsy.prefix_counter", |raw, read| raw.etsy_prefix_counter = read.one()),
+    Row::new("etsy.prefix_timer", |raw, read| raw.etsy_prefix_timer = read.one()),
+    Row::new("etsy.prefix_gauge", |raw, read| raw.etsy_prefix_gauge = read.one()),
+    Row::new("etsy.prefix_set", |raw, read| raw.etsy_prefix_set = read.one()),
+    Row::new("etsy.global_suffix", |raw, read| raw.etsy_global_suffix = read.one()),
+    Row::new("etsy.flush_counts", |raw, read| raw.etsy_flush_counts = read.one()),
+    Row::new("brubeck.expire", |raw, read| raw.brubeck_expire = read.one()),
     // HTTP server
     Row::new("http_address", |raw, read| raw.http_address = read.one()),
     Row::new("http.config", |raw, read| raw.http_config = read.one()).also(&["http.enable_config"]),

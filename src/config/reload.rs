@@ -1,13 +1,13 @@
 //! Which settings a running daemon takes on `SIGHUP`, and which need a restart.
 
-use super::settings::{HttpSettings, IntakeSettings, Settings};
+use super::settings::{ClassicSettings, HttpSettings, IntakeSettings, Settings};
 
 impl Settings {
     /// The keys in which `new` differs and that only a restart can change.
     ///
-    /// What may change while running: `percentiles`, `aggregates`, `tags`, `hostname`, `debug`,
-    /// all settings of a sink as long as there are sinks of the same names and kinds, and the
-    /// certificates of listeners that have one.
+    /// What may change while running: `percentiles`, `aggregates`, the statistics and names under
+    /// `etsy`, `tags`, `hostname`, `debug`, all settings of a sink as long as there are sinks of
+    /// the same names and kinds, and the certificates of listeners that have one.
     pub fn needs_restart(&self, new: &Settings) -> Vec<&'static str> {
         // Taken apart field by field, so that a new setting must be thought of here.
         let Settings {
@@ -21,6 +21,7 @@ impl Settings {
             percentiles: _,
             aggregates: _,
             intake,
+            classic,
             num_workers,
             limits,
             http,
@@ -49,6 +50,7 @@ impl Settings {
         compare("extend_tags", *extend_tags == new.extend_tags);
         compare("num_workers", *num_workers == new.num_workers);
         compare("limits", *limits == new.limits);
+        compare("etsy, brubeck", classic.rules == new.classic.rules);
         compare_intake(intake, &new.intake, &mut compare);
         compare_http(http, &new.http, &mut compare);
         compare("grpc_address, import", *import == new.import);
@@ -84,6 +86,7 @@ impl Settings {
             tags: new.tags,
             percentiles: new.percentiles,
             aggregates: new.aggregates,
+            classic: ClassicSettings { rules: self.classic.rules, ..new.classic },
             sinks: if is_same { new.sinks } else { self.sinks.clone() },
             debug: new.debug,
             intake: IntakeSettings {
@@ -111,6 +114,7 @@ fn compare_intake(
 ) {
     let IntakeSettings {
         listeners,
+        dialect,
         num_readers,
         metric_max_length,
         read_buffer_bytes,
@@ -121,6 +125,7 @@ fn compare_intake(
     } = old;
     let listeners_name = "udp_address, tcp_address, statsd_listen_addresses";
     compare(listeners_name, *listeners == new.listeners);
+    compare("dialect", *dialect == new.dialect);
     compare("num_readers", *num_readers == new.num_readers);
     compare("metric_max_length", *metric_max_length == new.metric_max_length);
     compare("read_buffer_size_bytes", *read_buffer_bytes == new.read_buffer_bytes);

@@ -9,7 +9,10 @@ use std::time::Duration;
 use super::listen::{HttpAddress, Listener, StatsdAddress};
 use super::secret::Secret;
 use super::upstream::UpstreamAddress;
-use crate::model::{ExtendTags, Interval, Percentile, Role, Statistic, TagMatcher};
+use crate::model::{
+    ClassicRules, Dialect, EtsyStatistics, ExtendTags, Interval, Percentile, Role, Statistic,
+    TagMatcher,
+};
 
 pub use sinks::{
     DatadogSettings, FilterSettings, GraphiteAddress, GraphiteLayout, GraphiteProtocol,
@@ -49,6 +52,8 @@ pub struct Settings {
     pub aggregates: Vec<Statistic>,
     /// Where statsd traffic comes in.
     pub intake: IntakeSettings,
+    /// What becomes of lines in a classic dialect.
+    pub classic: ClassicSettings,
     /// Worker threads.
     pub num_workers: NonZeroUsize,
     /// How much is held at once.
@@ -108,6 +113,8 @@ pub struct LimitSettings {
 pub struct IntakeSettings {
     /// All listeners, in the order configured.
     pub listeners: Vec<Listener<StatsdAddress>>,
+    /// What is spoken on those of which nothing else is said.
+    pub dialect: Dialect,
     /// Sockets, each with a thread, per UDP address.
     pub num_readers: NonZeroUsize,
     /// Longest datagram, stream line or frame; a longer one is refused whole.
@@ -122,6 +129,53 @@ pub struct IntakeSettings {
     pub idle_timeout: Duration,
     /// A TLS handshake may take this long.
     pub handshake_timeout: Duration,
+}
+
+/// What becomes of lines in a classic dialect.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClassicSettings {
+    /// How they are aggregated.
+    pub rules: ClassicRules,
+    /// What is computed of etsy's timers.
+    pub statistics: EtsyStatistics,
+    /// What series are called in Graphite's layout `etsy`.
+    pub names: EtsyNames,
+}
+
+/// What etsy's statsd calls series in Graphite: its configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EtsyNames {
+    /// `stats.NAME` and `stats_counts.NAME` for counters, and no prefixes of one's own.
+    pub legacy_namespace: bool,
+    /// The first node of the newer namespace, if it is not empty.
+    pub global_prefix: String,
+    /// The next one of counters, if it is not empty.
+    pub prefix_counter: String,
+    /// Of timers, histograms and distributions.
+    pub prefix_timer: String,
+    /// Of gauges.
+    pub prefix_gauge: String,
+    /// Of sets.
+    pub prefix_set: String,
+    /// The last node of every name, if it is not empty.
+    pub global_suffix: String,
+    /// Counters have their count beside their rate.
+    pub flush_counts: bool,
+}
+
+impl Default for EtsyNames {
+    fn default() -> EtsyNames {
+        EtsyNames {
+            legacy_namespace: true,
+            global_prefix: "stats".to_owned(),
+            prefix_counter: "counters".to_owned(),
+            prefix_timer: "timers".to_owned(),
+            prefix_gauge: "gauges".to_owned(),
+            prefix_set: "sets".to_owned(),
+            global_suffix: String::new(),
+            flush_counts: true,
+        }
+    }
 }
 
 /// Server side of TLS, as PEM text.

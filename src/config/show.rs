@@ -2,6 +2,7 @@
 //!
 //! What is printed can be loaded again and means the same, but for the hidden values.
 
+mod classic;
 mod sinks;
 
 use serde_json::{Map, Value, json};
@@ -80,6 +81,7 @@ fn effective(settings: &Settings) -> Vec<(&'static str, Value)> {
         percentiles,
         aggregates,
         intake,
+        classic: classic_settings,
         num_workers,
         limits,
         http,
@@ -114,6 +116,7 @@ fn effective(settings: &Settings) -> Vec<(&'static str, Value)> {
         ("extend_tags", json!(extend_tags.iter().collect::<Vec<_>>())),
     ]);
     shown.extend(shown_intake(intake));
+    shown.extend(classic::shown(classic_settings, *interval));
     shown.extend(shown_http(http));
     shown.extend(shown_import(import));
     shown.extend(shown_forward(forward.as_ref()));
@@ -155,6 +158,7 @@ fn shown_limits(limits: &LimitSettings) -> Vec<(&'static str, Value)> {
 fn shown_intake(intake: &IntakeSettings) -> Vec<(&'static str, Value)> {
     let IntakeSettings {
         listeners,
+        dialect,
         num_readers,
         metric_max_length,
         read_buffer_bytes,
@@ -172,6 +176,7 @@ fn shown_intake(intake: &IntakeSettings) -> Vec<(&'static str, Value)> {
     let (certificate, authority) = shown_tls(tls.as_ref());
     shown.extend([
         ("statsd_listen_addresses", json!(addresses)),
+        ("dialect", json!(dialect.as_str())),
         ("num_readers", json!(num_readers.get())),
         ("metric_max_length", json!(metric_max_length)),
         ("read_buffer_size_bytes", json!(read_buffer_bytes)),

@@ -3,6 +3,7 @@
 //! Every check reports and goes on with a stand-in, so that one run finds all problems; the
 //! settings are used only if there were none.
 
+mod classic;
 pub(super) mod datadog;
 mod delivery;
 mod forward;
@@ -25,7 +26,7 @@ use super::machine::Machine;
 use super::problem::{Place, Problem, Report, Source};
 use super::raw::{Many, One, Raw};
 use super::reading::Given;
-use super::settings::{Program, Settings};
+use super::settings::{Program, Settings, SinkKind};
 use crate::model::{ExtendTags, Interval, Percentile, Statistic};
 
 /// As Veneur 14 does; v1.1.0 had no default.
@@ -50,10 +51,16 @@ pub(super) fn settings(
     let import = import::import(raw, http.token.as_ref(), machine, report);
     let interval = interval(&raw.interval, report);
     let forward = forward::forward(raw, interval, machine, report);
-    let sinks = match program {
+    let classic = classic::classic(raw, interval, report);
+    let mut sinks = match program {
         Program::Daemon => sinks::sinks(raw, report),
         Program::Proxy => Vec::new(),
     };
+    for sink in &mut sinks {
+        if let SinkKind::Graphite(graphite) = &mut sink.kind {
+            graphite.names = classic.names.clone();
+        }
+    }
     let takeover_socket = match program {
         Program::Daemon => intake::takeover_socket(raw, report),
         Program::Proxy => None,
@@ -69,6 +76,7 @@ pub(super) fn settings(
         percentiles: percentiles(&raw.percentiles, report),
         aggregates: aggregates(&raw.aggregates, report),
         intake,
+        classic,
         num_workers: threads(&raw.num_workers, machine, report),
         limits: limits::limits(raw, report),
         http,

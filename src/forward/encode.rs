@@ -176,6 +176,8 @@ impl Entry for Aggregate {
                 return Ok(has_others.then_some(Reason::Unsupported));
             }
             Aggregate::Set(members) => ImportedValue::Set(members.into_all()),
+            // Series of classic dialects are finished where they are received.
+            Aggregate::Total(_) | Aggregate::Timings(_) => return Err(Reason::Unsupported),
         };
         value.write(format, key, out)
     }
@@ -212,7 +214,7 @@ impl Entry for ImportedValue {
 mod tests {
     use super::*;
     use crate::aggregate::Members;
-    use crate::model::{Scope, TagSet};
+    use crate::model::{Dialect, Scope, TagSet};
     use crate::sketch::Cardinality;
 
     #[test]
@@ -240,8 +242,13 @@ mod tests {
             (MetricKind::Set, set(true, true), Ok(Some(unsupported))),
             (MetricKind::Set, set(false, true), Err(unsupported)),
         ] {
-            let key =
-                MetricKey { name: "m".into(), tags: TagSet::empty(), kind, scope: Scope::Mixed };
+            let key = MetricKey {
+                name: "m".into(),
+                tags: TagSet::empty(),
+                kind,
+                scope: Scope::Mixed,
+                dialect: Dialect::DogStatsD,
+            };
             let mut entry = Vec::new();
             let case = format!("{aggregate:?}");
             let found = aggregate.write(ForwardFormat::JsonGob, &key, &mut entry);

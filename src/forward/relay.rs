@@ -16,7 +16,7 @@ use super::Offer;
 use super::encode::Encoder;
 use super::outbox::Origin;
 use super::ring::Ring;
-use crate::model::{MetricKey, UnixSeconds};
+use crate::model::{Dialect, MetricKey, UnixSeconds};
 use crate::protocol::import::{ImportedEntry, ImportedValue};
 
 /// How often one who waits looks again.
@@ -134,5 +134,5 @@ impl Relay {
 /// An entry as what identifies its series and what that has accumulated.
 fn apart(entry: ImportedEntry) -> (MetricKey, ImportedValue) {
     let ImportedEntry { name, tags, kind, scope, value } = entry;
-    (MetricKey { name: name.into(), tags, kind, scope }, value)
+    (MetricKey { name: name.into(), tags, kind, scope, dialect: Dialect::DogStatsD }, value)
 }

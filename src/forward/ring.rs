@@ -134,7 +134,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{Scope, TagSet};
+    use crate::model::{Dialect, Scope, TagSet};
 
     fn ring(members: &[&str]) -> Ring {
         Ring::new(members.iter().map(|&member| Arc::from(member)))
@@ -142,7 +142,13 @@ mod tests {
 
     fn key(kind: MetricKind, name: &str, tags: &[&str]) -> MetricKey {
         let tags = TagSet::canonical(tags.iter().copied());
-        MetricKey { name: name.into(), tags, kind, scope: Scope::Mixed }
+        MetricKey {
+            name: name.into(),
+            tags,
+            kind,
+            scope: Scope::Mixed,
+            dialect: Dialect::DogStatsD,
+        }
     }
 
     fn member_of<'a>(ring: &'a Ring, key: &MetricKey) -> &'a str {

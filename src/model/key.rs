@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Scope, TagSet};
+use super::{Dialect, Scope, TagSet};
 
 /// The type a client gave a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -66,12 +66,14 @@ impl fmt::Display for MetricKind {
 pub struct MetricKey {
     /// Metric name as received, with invalid UTF-8 replaced.
     pub name: Box<str>,
-    /// Canonical tags, without scope tags.
+    /// Canonical tags, without scope tags; in a classic dialect in the order given.
     pub tags: TagSet,
     /// The type the client gave it.
     pub kind: MetricKind,
     /// Where the series is finished.
     pub scope: Scope,
+    /// By whose rules.
+    pub dialect: Dialect,
 }
 
 #[cfg(test)]

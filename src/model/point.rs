@@ -18,7 +18,7 @@ pub enum PointKind {
 
 /// What is appended to a series' name: a number into [`Suffixes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Suffix(u8);
+pub struct Suffix(u16);
 
 impl Suffix {
     /// Nothing is appended.
@@ -37,13 +37,13 @@ impl Default for Suffixes {
 }
 
 impl Suffixes {
-    /// Adds a suffix, or finds it. `None` when 255 are taken.
+    /// Adds a suffix, or finds it. `None` when 65,535 are taken.
     pub fn add(&mut self, text: &str) -> Option<Suffix> {
         let index = self.0.iter().position(|known| **known == *text).unwrap_or_else(|| {
             self.0.push(text.into());
             self.0.len() - 1
         });
-        u8::try_from(index).ok().map(Suffix)
+        u16::try_from(index).ok().map(Suffix)
     }
 
     /// The text, with its leading dot; empty for [`Suffix::NONE`].

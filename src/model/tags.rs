@@ -8,8 +8,8 @@ use super::{Scope, text};
 const LOCAL_ONLY: &str = "veneurlocalonly";
 const GLOBAL_ONLY: &str = "veneurglobalonly";
 
-/// The tags that identify a series: sorted by bytes, without duplicates or empty tags, joined
-/// with `,`. Cloning is cheap.
+/// The tags that identify a series: sorted by bytes (but see [`TagSet::as_given`]), without
+/// duplicates or empty tags, joined with `,`. Cloning is cheap.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TagSet(Arc<str>);
 
@@ -24,6 +24,13 @@ impl TagSet {
         let mut tags: Vec<&str> = tags.into_iter().filter(|tag| !tag.is_empty()).collect();
         tags.sort_unstable();
         tags.dedup();
+        TagSet(Arc::from(tags.join(",")))
+    }
+
+    /// `tags` in the order given, but for empty ones: a classic dialect's, where the order is
+    /// part of what a series is.
+    pub fn as_given(tags: impl IntoIterator<Item = String>) -> TagSet {
+        let tags: Vec<String> = tags.into_iter().filter(|tag| !tag.is_empty()).collect();
         TagSet(Arc::from(tags.join(",")))
     }
 
@@ -45,7 +52,7 @@ impl TagSet {
         &self.0
     }
 
-    /// The tags, in byte order.
+    /// The tags, in their order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         split(&self.0)
     }
@@ -70,6 +77,15 @@ impl ExtendTags {
     /// The tags.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
+    }
+
+    /// Tags in their order, with these instead of those that they replace.
+    pub fn laid_over(&self, tags: TagSet) -> TagSet {
+        if self.0.is_empty() {
+            return tags;
+        }
+        let kept = tags.iter().filter(|tag| !self.overrides(tag));
+        TagSet::as_given(kept.chain(self.iter()).map(str::to_owned))
     }
 
     /// Whether one of them replaces `tag`: same text before the first `:`.

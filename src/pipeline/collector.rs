@@ -9,8 +9,8 @@ use std::time::SystemTime;
 
 use super::span_ring::SpanRing;
 use crate::model::{
-    Event, ExtendTags, MetricKey, MetricKind, Point, PointKind, ServiceCheck, Span, Suffix, TagSet,
-    text,
+    Dialect, Event, ExtendTags, MetricKey, MetricKind, Point, PointKind, ServiceCheck, Span,
+    Suffix, TagSet, text,
 };
 use crate::protocol::Line;
 use crate::protocol::ssf::SpanRef;
@@ -155,7 +155,8 @@ impl Collector {
         let at = line.timestamp?;
         let (tags, scope) = TagSet::from_section(line.tags, &self.extend_tags);
         let name = text::lossy(line.name).into();
-        let key = Arc::new(MetricKey { name, tags, kind: line.kind, scope });
+        let key =
+            Arc::new(MetricKey { name, tags, kind: line.kind, scope, dialect: Dialect::DogStatsD });
         let inside = &mut *self.lock();
         let has_room = inside.admits(key.name.len() + key.tags.as_str().len());
         let points = &mut inside.collected.points;

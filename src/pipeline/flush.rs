@@ -67,7 +67,7 @@ pub struct FlushReport {
 /// What a running flusher can be told.
 #[derive(Debug)]
 enum Command {
-    Replan(Plan),
+    Replan(Box<Plan>),
     /// Say which second the last flush will be of, and flush no more until then.
     Promise(SyncSender<UnixSeconds>),
     /// Flush, and in no second up to this one.
@@ -105,7 +105,7 @@ pub struct FlushHandle {
 impl FlushHandle {
     /// Uses another plan from the next flush on.
     pub fn replan(&self, plan: Plan) {
-        self.tell(Command::Replan(plan));
+        self.tell(Command::Replan(Box::new(plan)));
     }
 
     /// Flushes what is left and ends; returns when that is delivered to the outlet.
@@ -184,7 +184,7 @@ impl Flusher {
                     (schedule.advance(Instant::now(), (self.now)()), false)
                 }
                 Ok(Command::Replan(plan)) => {
-                    self.plan = plan;
+                    self.plan = *plan;
                     continue;
                 }
                 Ok(Command::Promise(reply)) => {
@@ -227,13 +227,16 @@ impl Flusher {
         let gather = gathered - start;
         let mut report = FlushReport { missed, gather, collect, ..FlushReport::default() };
         let mut points = collected.points;
+        // Honest about what the points stand for: a skipped flush makes a longer one.
+        let interval = self.interval.times(missed + 1);
+        let plan = self.plan.clone().over(interval);
         let mut forwards = Vec::new();
         for Drained { mut snapshot, report: worker } in drained {
             report.workers.push(worker);
             report.series_known += snapshot.series;
             report.memory.add(snapshot.memory);
             report.folded.add(std::mem::take(&mut snapshot.folded));
-            let rendered: Rendered = render(snapshot, &self.plan, at);
+            let rendered: Rendered = render(snapshot, &plan, at);
             for (all, n) in report.series.iter_mut().zip(rendered.series) {
                 *all += n;
             }
@@ -245,8 +248,7 @@ impl Flusher {
         report.render = gathered.elapsed() - collect;
         let batch = FlushBatch {
             at,
-            // Honest about what the points stand for: a skipped flush makes a longer one.
-            interval: self.interval.times(missed + 1),
+            interval,
             suffixes: Arc::clone(self.plan.suffixes()),
             points,
             events: collected.events,

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use super::collector::Checked;
 use super::{Collector, Router};
-use crate::model::ServiceCheck;
+use crate::aggregate::Class;
+use crate::model::{Dialect, ServiceCheck};
 use crate::protocol::dogstatsd::{self, Line, Message, Piece, Sample};
 use crate::protocol::ssf::SpanRef;
-use crate::protocol::{PacketType, Reason, Refusal};
+use crate::protocol::{PacketType, Reason, Refusal, classic};
 use crate::telemetry::counters::Count;
 
 const REASONS: usize = Reason::ALL.len();
@@ -21,6 +22,7 @@ pub struct Intake {
     router: Router,
     collector: Arc<Collector>,
     counts: Arc<IntakeCounts>,
+    dialect: Dialect,
     /// Counted since the last publication.
     tally: Tally,
 }
@@ -51,7 +53,8 @@ pub struct IntakeCounts {
     pub checks: Count,
     /// Sections of metric lines that nobody knows; skipped.
     pub unknown_sections: Count,
-    /// NaN and infinite elements of packed values; left out.
+    /// Values of lines that were taken that were not themselves: NaN and infinite elements of
+    /// packed ones, and samples of etsy lines that break a rule. Left out.
     pub skipped_values: Count,
     /// Events there was no room for.
     pub events_full: Count,
@@ -106,16 +109,40 @@ struct Tally {
     skipped_values: u64,
 }
 
+/// Takes a sample of a classic line.
+type Push<'p, 'a> = &'p mut dyn FnMut(Class, &classic::Sample<'a>);
+
 impl Intake {
-    /// An intake that counts into `counts`.
+    /// An intake of DogStatsD's lines that counts into `counts`.
     pub fn new(router: Router, collector: Arc<Collector>, counts: Arc<IntakeCounts>) -> Intake {
-        Intake { router, collector, counts, tally: Tally::default() }
+        let dialect = Dialect::DogStatsD;
+        Intake { router, collector, counts, dialect, tally: Tally::default() }
+    }
+
+    /// The same for lines of another dialect.
+    #[must_use]
+    pub fn with_dialect(self, dialect: Dialect) -> Intake {
+        Intake { dialect, ..self }
     }
 
     /// Takes what one read has brought: datagrams, stream frames or stream lines, all of them
     /// slices of `buffer`. A bad line costs its neighbours nothing.
     #[inline]
     pub fn read<'a>(&mut self, buffer: &'a [u8], packets: impl Iterator<Item = &'a [u8]>) {
+        match self.dialect {
+            Dialect::DogStatsD => self.read_dogstatsd(buffer, packets),
+            Dialect::Etsy => self.read_classic(buffer, packets, |line, push| {
+                classic::etsy::read(line, |sample| push(Class::of_etsy(sample.recorder), sample))
+            }),
+            Dialect::Brubeck => self.read_classic(buffer, packets, |line, push| {
+                classic::brubeck::read(line, |sample| push(Class::Brubeck, sample))
+            }),
+        }
+        self.router.settle(buffer);
+    }
+
+    #[inline(always)]
+    fn read_dogstatsd<'a>(&mut self, buffer: &'a [u8], packets: impl Iterator<Item = &'a [u8]>) {
         for packet in packets {
             self.tally.packets += 1;
             self.tally.bytes += packet.len() as u64;
@@ -127,7 +154,47 @@ impl Intake {
                 }
             }
         }
-        self.router.settle(buffer);
+    }
+
+    /// Has `read` hand over the samples of each line.
+    #[inline(never)]
+    fn read_classic<'a>(
+        &mut self,
+        buffer: &'a [u8],
+        packets: impl Iterator<Item = &'a [u8]>,
+        read: impl Fn(&'a [u8], Push<'_, 'a>) -> Result<u16, Refusal>,
+    ) {
+        for packet in packets {
+            self.tally.packets += 1;
+            self.tally.bytes += packet.len() as u64;
+            for line in dogstatsd::lines(packet) {
+                self.tally.lines += 1;
+                self.classic_line(buffer, |push| read(line, push));
+            }
+        }
+    }
+
+    fn classic_line<'a>(
+        &mut self,
+        buffer: &'a [u8],
+        read: impl FnOnce(Push<'_, 'a>) -> Result<u16, Refusal>,
+    ) {
+        let router = &mut self.router;
+        let (mut samples, mut too_long) = (0, false);
+        let read = read(&mut |class, sample| match router.push_classic(buffer, class, sample) {
+            Some(()) => samples += 1,
+            None => too_long = true,
+        });
+        match read {
+            Err(refusal) => self.refuse(refusal),
+            // A key that is too long is so for all samples of its line.
+            Ok(_) if too_long => self.refuse(refusal_of_metric(Reason::TooLong)),
+            Ok(left_out) => {
+                self.tally.metrics += 1;
+                self.tally.samples += samples;
+                self.tally.skipped_values += u64::from(left_out);
+            }
+        }
     }
 
     /// Takes a single packet.

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::lane::{Door, Lane};
-use crate::aggregate::{KeyHasher, OpKey, shard_of};
-use crate::model::MetricKind;
+use crate::aggregate::{Class, KeyHasher, OpKey, shard_of};
+use crate::model::{MetricKind, Recorder};
 use crate::protocol::dogstatsd::Sample;
-use crate::protocol::{Line, Values};
+use crate::protocol::{Line, Values, classic};
 use crate::sketch::{legacy_set, member_hash};
 
 /// An open batch is handed over when it is this old, full or not.
@@ -90,6 +90,27 @@ impl Router {
         } else {
             fresh.push(key, number.to_bits(), weight);
         }
+        self.settle_if_full(buffer, index);
+        Some(())
+    }
+
+    /// The same for one sample of a classic dialect.
+    #[inline]
+    pub fn push_classic(
+        &mut self,
+        buffer: &[u8],
+        class: Class,
+        sample: &classic::Sample<'_>,
+    ) -> Option<()> {
+        let classic::Sample { name, tags, recorder, number, is_relative, text, weight } = *sample;
+        let key = OpKey::of_class(self.hasher, buffer, class, name, tags)?;
+        let key = key.recorded(recorder, is_relative);
+        let value = match recorder {
+            Recorder::Set => member_hash(text),
+            _ => number.to_bits(),
+        };
+        let index = shard_of(name, self.lanes.len());
+        self.lanes[index].fresh.push(key, value, weight);
         self.settle_if_full(buffer, index);
         Some(())
     }

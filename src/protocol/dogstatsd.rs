@@ -10,7 +10,6 @@ mod check;
 mod event;
 mod fields;
 mod metric;
-mod number;
 mod scan;
 mod usual;
 
@@ -18,7 +17,7 @@ use memchr::memchr;
 
 pub use usual::{Piece, Sample, pieces};
 
-use super::{PacketType, Reason, Refusal};
+use super::{PacketType, Reason, Refusal, number};
 use crate::model::text::offset;
 use crate::model::{Event, MetricKind, ServiceCheck, UnixSeconds, Weight};
 

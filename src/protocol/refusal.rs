@@ -81,11 +81,15 @@ pub enum Reason {
     BadProtobuf,
     /// An SSF message with neither a span nor a sample.
     EmptySpan,
+    /// Of brubeck's: a blank in the name, or a dot at its end.
+    BadName,
+    /// Of brubeck's: something behind the type that is no sample rate.
+    UnknownSection,
 }
 
 impl Reason {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Reason; 18] = [
+    pub const ALL: [Reason; 20] = [
         Reason::MissingValue,
         Reason::EmptyName,
         Reason::MissingType,
@@ -104,6 +108,8 @@ impl Reason {
         Reason::NotAllowed,
         Reason::BadProtobuf,
         Reason::EmptySpan,
+        Reason::BadName,
+        Reason::UnknownSection,
     ];
 
     /// Value of the `reason` tag of `veneur.packet.error_total`, and the `error` that
@@ -128,6 +134,8 @@ impl Reason {
             Reason::NotAllowed => "not_allowed",
             Reason::BadProtobuf => "bad_protobuf",
             Reason::EmptySpan => "empty_span",
+            Reason::BadName => "bad_name",
+            Reason::UnknownSection => "unknown_section",
         }
     }
 }

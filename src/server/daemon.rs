@@ -114,7 +114,8 @@ impl Daemon {
         };
         let share = limits.share(settings.num_workers);
         let shards = (0..settings.num_workers.get())
-            .map(|worker| Shard::with_limits(role, extend.clone(), share, worker));
+            .map(|worker| Shard::with_limits(role, extend.clone(), share, worker))
+            .map(|shard| shard.with_classic(settings.classic.rules));
         let workers = Workers::start(shards)?;
         let collector = Arc::new(Collector::new(extend.clone(), SystemTime::now));
         let hasher = KeyHasher::random();
@@ -179,8 +180,10 @@ impl Daemon {
             listeners.addresses().iter().map(ToString::to_string).collect();
         sources::add_drops(&telemetry, listeners.drop_probes()?);
         let moved = listeners.take_moved();
-        let running =
-            listeners.start(&telemetry, |info| intake(sources::protocol_of(&info.address)))?;
+        let running = listeners.start(&telemetry, |info| {
+            let dialect = info.options.dialect.unwrap_or(settings.intake.dialect);
+            intake(sources::protocol_of(&info.address)).with_dialect(dialect)
+        })?;
 
         Ok(Daemon {
             settings,
@@ -376,6 +379,7 @@ impl Daemon {
 
 fn plan(settings: &Settings) -> Plan {
     Plan::new(settings.role(), &settings.aggregates, &settings.percentiles)
+        .with_etsy(&settings.classic.statistics)
 }
 
 /// Tells systemd, if it started us and wants to know.

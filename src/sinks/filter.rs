@@ -150,7 +150,7 @@ mod tests {
 
     use super::*;
     use crate::model::{
-        Event, Glob, Interval, MetricKind, PointKind, Scope, Suffix, Suffixes, UnixSeconds,
+        Dialect, Event, Glob, Interval, MetricKind, PointKind, Scope, Suffix, Suffixes, UnixSeconds,
     };
 
     /// Two timers of two points, and a counter with tags.
@@ -161,7 +161,13 @@ mod tests {
         let key = |name: &str, tags: &str| {
             let (kind, scope) = (MetricKind::Timer, Scope::Mixed);
             let tags = TagSet::canonical(tags.split(','));
-            Arc::new(MetricKey { name: name.into(), tags, kind, scope })
+            Arc::new(MetricKey {
+                name: name.into(),
+                tags,
+                kind,
+                scope,
+                dialect: Dialect::DogStatsD,
+            })
         };
         let (load, page) = (key("db.load", "env:dev,pod:1"), key("web.page", "env:prod"));
         let hits = key("web.hits", "env:prod,pod:2,veneursinkonly:b,veneursinkonly:c");

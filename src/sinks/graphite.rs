@@ -1,6 +1,6 @@
 //! Graphite: points as lines or pickles for carbon, over TCP or UDP.
 //!
-//! What a point is called there is a layout ([`render`]); that no name leaves its place, [`path`]; how it is
+//! What a point is called there is a layout ([`render`], [`layout`]); that no name leaves its place, [`path`]; how it is
 //! written, [`encode`]; how it gets there and what is known of it then, [`carbon`]. Bodies,
 //! retries and what is kept: [`super::post`]. Events and service checks are skipped.
 
@@ -18,6 +18,7 @@ use carbon::{Carbon, Target};
 
 pub mod carbon;
 pub mod encode;
+mod layout;
 mod path;
 pub mod render;
 

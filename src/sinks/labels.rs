@@ -38,16 +38,32 @@ impl Labels {
     /// Takes those of another series.
     pub fn describe<S: Spelling>(&mut self, key: &MetricKey, node: &Node) {
         self.used = 0;
-        for tag in key.tags.iter() {
-            self.add::<S>(tag, true);
-        }
+        self.add_own::<S>(key);
         if let Some(host) = &node.host {
             self.add_pair::<S>("host", host, false);
         }
+        self.add_of::<S>(node);
+        self.pairs[..self.used].sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    }
+
+    /// The same without the host, and in the order in which the series has them, before the
+    /// node's tags.
+    pub fn describe_as_sent<S: Spelling>(&mut self, key: &MetricKey, node: &Node) {
+        self.used = 0;
+        self.add_own::<S>(key);
+        self.add_of::<S>(node);
+    }
+
+    fn add_own<S: Spelling>(&mut self, key: &MetricKey) {
+        for tag in key.tags.iter() {
+            self.add::<S>(tag, true);
+        }
+    }
+
+    fn add_of<S: Spelling>(&mut self, node: &Node) {
         for tag in &node.tags {
             self.add::<S>(tag, false);
         }
-        self.pairs[..self.used].sort_unstable_by(|a, b| a.key.cmp(&b.key));
     }
 
     /// Keys and values as they are written; none is empty.
@@ -88,7 +104,7 @@ impl Labels {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{MetricKind, Scope, TagSet};
+    use crate::model::{Dialect, MetricKind, Scope, TagSet};
 
     struct Plain;
 
@@ -119,6 +135,7 @@ mod tests {
                 tags: TagSet::canonical(tags.split(',')),
                 kind: MetricKind::Gauge,
                 scope: Scope::Mixed,
+                dialect: Dialect::DogStatsD,
             };
             labels.describe::<Plain>(&key, &node);
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

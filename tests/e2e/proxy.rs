@@ -14,7 +14,7 @@ use axum::routing::post;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use veneur::forward::ring::{Place, Ring};
-use veneur::model::{MetricKey, MetricKind, Scope, TagSet, Weight};
+use veneur::model::{Dialect, MetricKey, MetricKind, Scope, TagSet, Weight};
 use veneur::protocol::import::{ImportedValue, json as veneur_json, protobuf};
 use veneur::sketch::{Cardinality, Digest};
 
@@ -37,7 +37,7 @@ async fn globals(count: usize) -> Vec<Node> {
 
 fn key(kind: MetricKind, scope: Scope, name: &str, tags: &[&str]) -> MetricKey {
     let tags = TagSet::canonical(tags.iter().copied());
-    MetricKey { name: name.into(), tags, kind, scope }
+    MetricKey { name: name.into(), tags, kind, scope, dialect: Dialect::DogStatsD }
 }
 
 /// `POST /import`; `headers` end in a line break each. Status and headers of the answer.

@@ -48,6 +48,7 @@ fn forwarded(forwards: Vec<(Arc<MetricKey>, Aggregate)>) -> Vec<u8> {
             Aggregate::Gauge(last) => ImportedValue::Gauge(last),
             Aggregate::Histogram(histogram) => ImportedValue::Digest(histogram.into_merged()),
             Aggregate::Set(members) => ImportedValue::Set(members.into_all()),
+            other => panic!("it was not imported: {other:?}"),
         };
         protobuf::append(&mut list, &key, &mut value);
     }

@@ -16,7 +16,8 @@ use veneur::forward::import::Import;
 use veneur::forward::import::grpc::{self, GrpcLimits};
 use veneur::http::{self, Limits};
 use veneur::model::{
-    ExtendTags, MetricKey, MetricKind, Percentile, Role, Scope, Statistic, TagSet, UnixSeconds,
+    Dialect, ExtendTags, MetricKey, MetricKind, Percentile, Role, Scope, Statistic, TagSet,
+    UnixSeconds,
 };
 use veneur::pipeline::worker::Work;
 use veneur::pipeline::{Importer, Workers};
@@ -190,7 +191,7 @@ pub(crate) fn fixture(name: &str) -> Vec<u8> {
 /// The key of a series.
 pub(crate) fn key(kind: MetricKind, scope: Scope, name: &str, tags: &[&str]) -> MetricKey {
     let tags = TagSet::canonical(tags.iter().copied());
-    MetricKey { name: name.into(), tags, kind, scope }
+    MetricKey { name: name.into(), tags, kind, scope, dialect: Dialect::DogStatsD }
 }
 
 /// A `MetricList` of global counters.

@@ -25,6 +25,7 @@ const DUE_AFTER: Duration = Duration::from_millis(5);
 /// Limits that let everything through, for `listeners`.
 pub(crate) fn settings(listeners: &[StatsdAddress]) -> IntakeSettings {
     IntakeSettings {
+        dialect: veneur::model::Dialect::DogStatsD,
         listeners: listeners.iter().cloned().map(Listener::from).collect(),
         num_readers: NonZeroUsize::MIN,
         metric_max_length: 100,

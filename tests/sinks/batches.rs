@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use veneur::model::{
-    AlertType, Event, FlushBatch, Interval, MetricKey, MetricKind, Point, PointKind, Priority,
-    Scope, ServiceCheck, ServiceStatus, Suffix, Suffixes, TagSet, UnixSeconds,
+    AlertType, Dialect, Event, FlushBatch, Interval, MetricKey, MetricKind, Point, PointKind,
+    Priority, Scope, ServiceCheck, ServiceStatus, Suffix, Suffixes, TagSet, UnixSeconds,
 };
 use veneur::telemetry::Telemetry;
 use veneur::telemetry::registry::Total;
@@ -18,7 +18,13 @@ pub(crate) fn interval() -> Interval {
 
 pub(crate) fn key(name: &str, tags: &str) -> Arc<MetricKey> {
     let (kind, scope) = (MetricKind::Counter, Scope::Mixed);
-    Arc::new(MetricKey { name: name.into(), tags: TagSet::canonical(tags.split(',')), kind, scope })
+    Arc::new(MetricKey {
+        name: name.into(),
+        tags: TagSet::canonical(tags.split(',')),
+        kind,
+        scope,
+        dialect: Dialect::DogStatsD,
+    })
 }
 
 pub(crate) fn gauge(name: &str, value: f64) -> Point {

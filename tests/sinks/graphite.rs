@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use veneur::config::settings::{
-    GraphiteAddress, GraphiteLayout, GraphiteProtocol, GraphiteSettings,
+    EtsyNames, GraphiteAddress, GraphiteLayout, GraphiteProtocol, GraphiteSettings,
 };
 use veneur::model::FlushBatch;
 use veneur::sinks::graphite::Graphite;
@@ -18,7 +18,7 @@ use crate::golden::assert_golden;
 
 fn settings(address: GraphiteAddress, protocol: GraphiteProtocol) -> GraphiteSettings {
     let (layout, prefix) = (GraphiteLayout::Veneur, "p".to_owned());
-    GraphiteSettings { address, protocol, layout, prefix }
+    GraphiteSettings { address, protocol, layout, prefix, names: EtsyNames::default() }
 }
 
 fn node() -> Node {

@@ -68,6 +68,6 @@ impl Refused {
 
     fn check(&self, key: OpKey, buffer: &[u8]) -> u32 {
         let (name, tags) = key.bytes(buffer);
-        (self.hasher.hash(key.kind, name, tags) >> 32) as u32
+        (self.hasher.hash(key.class, name, tags) >> 32) as u32
     }
 }

@@ -268,6 +268,8 @@ fn accepted(packet: PacketType, reason: Reason) -> &'static str {
         Reason::NotAllowed => "a host sends to a listener that allows its network",
         Reason::BadProtobuf => "an SSF message is a protobuf message",
         Reason::EmptySpan => "a span has ids, times and a name; otherwise samples come with it",
+        Reason::BadName => "a name without blanks and without a dot at its end",
+        Reason::UnknownSection => "nothing but a sample rate, as |@0.5, behind the type",
     }
 }
 

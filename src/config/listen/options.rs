@@ -9,6 +9,7 @@ use std::path::Path;
 use super::allow::AllowList;
 use super::{Family, HttpAddress, StatsdAddress, UnixAddress, Wrong, resolve};
 use crate::config::machine::Machine;
+use crate::model::Dialect;
 
 /// An address to listen on, and what was said about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +30,8 @@ impl<A> From<A> for Listener<A> {
 /// How a listener treats who comes. Cheap to have where nothing was said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListenOptions {
+    /// What is spoken there, if not what is spoken everywhere.
+    pub dialect: Option<Dialect>,
     /// Who may talk to it.
     pub allow: AllowList,
     /// Of a Unix socket's file.
@@ -84,9 +87,22 @@ struct Row {
 }
 
 const ANY: &[Serves] = &[Serves::Statsd, Serves::Http];
+const STATSD: &[Serves] = &[Serves::Statsd];
 
 /// Every option.
 const OPTIONS: &[Row] = &[
+    Row {
+        name: "dialect",
+        of: STATSD,
+        fits: |_| Ok(()),
+        read: |options, text, _| {
+            let known = Dialect::ALL.map(Dialect::as_str).join(", ");
+            let dialect = Dialect::from_name(text);
+            options.dialect = Some(dialect.ok_or(format!("{text:?} is none of {known}"))?);
+            Ok(())
+        },
+        show: |options| options.dialect.map(|dialect| dialect.as_str().to_owned()),
+    },
     Row {
         name: "allow",
         of: ANY,
@@ -324,6 +340,8 @@ mod tests {
             ("tcp://127.0.0.1:1?allow=fd00::/8", "tcp://127.0.0.1:1?allow=fd00::/8"),
             ("unix:///v?mode=660&owner=web&group=metrics", "unix:///v?mode=0660&owner=33&group=77"),
             ("unixgram:///v?group=5", "unixgram:///v?group=5"),
+            ("udp://127.0.0.1:1?dialect=flux", "udp://127.0.0.1:1?dialect=brubeck"),
+            ("unix://@v?dialect=etsy", "unix://@v?dialect=etsy"),
             ("fd://x?allow=10.0.0.0/8", "fd://x?allow=10.0.0.0/8"),
         ] {
             let listener = statsd(text).expect(text);
@@ -345,10 +363,13 @@ mod tests {
     #[test]
     fn an_option_is_refused_because() {
         for (text, why) in [
-            ("udp://127.0.0.1:1?", "there is no option \"\", only allow, mode, owner, group"),
+            (
+                "udp://127.0.0.1:1?",
+                "there is no option \"\", only dialect, allow, mode, owner, group",
+            ),
             (
                 "udp://127.0.0.1:1?alow=1",
-                "there is no option \"alow\", only allow, mode, owner, group",
+                "there is no option \"alow\", only dialect, allow, mode, owner, group",
             ),
             (
                 "udp://127.0.0.1:1?allow",
@@ -379,6 +400,10 @@ mod tests {
             (
                 "unix:///v?group=web",
                 "option group: /etc/group has no group \"web\"; a number will do, too",
+            ),
+            (
+                "udp://127.0.0.1:1?dialect=statsite",
+                "option dialect: \"statsite\" is none of dogstatsd, etsy, brubeck",
             ),
             ("unix:///v?owner=4294967295", "option owner: \"4294967295\" is no number of a user"),
         ] {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 
+use super::EtsyNames;
 use crate::config::secret::{BaseUrl, Secret};
 use crate::model::{Pattern, TagMatcher};
 
@@ -48,7 +49,7 @@ impl SinkKind {
     pub fn place(&self) -> String {
         match self {
             SinkKind::Datadog(datadog) => datadog.api_hostname.redacted(),
-            SinkKind::Graphite(GraphiteSettings { address, protocol, layout, prefix }) => {
+            SinkKind::Graphite(GraphiteSettings { address, protocol, layout, prefix, .. }) => {
                 let prefix = if prefix.is_empty() { "" } else { &format!(", below {prefix}") };
                 let (protocol, layout) = (protocol.as_str(), layout.as_str());
                 format!("{address}, {protocol}, layout {layout}{prefix}")
@@ -96,6 +97,8 @@ pub struct GraphiteSettings {
     pub layout: GraphiteLayout,
     /// The nodes above all others, joined by dots; may be empty.
     pub prefix: String,
+    /// What is in layout `etsy` as its own configuration says.
+    pub names: EtsyNames,
 }
 
 /// Where carbon listens, as `HOST:PORT`.
@@ -143,16 +146,23 @@ impl GraphiteProtocol {
 pub enum GraphiteLayout {
     /// `name.aggregate;tag=value`.
     Veneur,
+    /// As etsy's statsd names them: `stats.timers.name.aggregate;tag=value`.
+    Etsy,
+    /// As brubeck names them: `name.aggregate`.
+    Brubeck,
 }
 
 impl GraphiteLayout {
     /// All of them.
-    pub const ALL: [GraphiteLayout; 1] = [GraphiteLayout::Veneur];
+    pub const ALL: [GraphiteLayout; 3] =
+        [GraphiteLayout::Veneur, GraphiteLayout::Etsy, GraphiteLayout::Brubeck];
 
     /// Its word in the configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
             GraphiteLayout::Veneur => "veneur",
+            GraphiteLayout::Etsy => "etsy",
+            GraphiteLayout::Brubeck => "brubeck",
         }
     }
 }

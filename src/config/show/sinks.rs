@@ -57,7 +57,7 @@ fn shown_datadog(datadog: &DatadogSettings) -> Vec<(&'static str, Value)> {
 }
 
 fn shown_graphite(graphite: &GraphiteSettings) -> Vec<(&'static str, Value)> {
-    let GraphiteSettings { address, protocol, layout, prefix } = graphite;
+    let GraphiteSettings { address, protocol, layout, prefix, names: _ } = graphite;
     vec![
         ("address", json!(address.to_string())),
         ("protocol", json!(protocol.as_str())),

@@ -4,7 +4,7 @@ use super::{choice, filled};
 use crate::config::listen::split_host_port;
 use crate::config::problem::Report;
 use crate::config::settings::{
-    GraphiteAddress, GraphiteLayout, GraphiteProtocol, GraphiteSettings, SinkKind,
+    EtsyNames, GraphiteAddress, GraphiteLayout, GraphiteProtocol, GraphiteSettings, SinkKind,
 };
 use crate::config::sinks::RawSink;
 
@@ -37,6 +37,8 @@ pub(in crate::config) fn sink(raw: &RawSink, report: &mut Report) -> Option<Sink
         protocol,
         layout: choice(&raw.layout, &layouts, GraphiteLayout::as_str, report),
         prefix: prefix.to_owned(),
+        // Those configured are put here when all is read.
+        names: EtsyNames::default(),
     }))
 }
 

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{filled, length, number, threads};
+use super::{classic, filled, length, number, threads};
 use crate::config::listen::{HOST_PORT, Listener, STATSD_FORMS, StatsdAddress, UnixAddress, Wrong};
 use crate::config::machine::Machine;
 use crate::config::problem::Report;
@@ -39,6 +39,7 @@ pub(super) fn intake(raw: &Raw, machine: &Machine, report: &mut Report) -> Intak
     let (max_length, buffer) = (&raw.metric_max_length, &raw.read_buffer_size_bytes);
     let (idle, handshake) = (&raw.connections_idle_timeout, &raw.connections_handshake_timeout);
     IntakeSettings {
+        dialect: classic::dialect(raw, report),
         num_readers: threads(&raw.num_readers, machine, report),
         metric_max_length: number(max_length, 1..=1 << 20, METRIC_MAX_LENGTH, report),
         read_buffer_bytes: number(buffer, 4096..=1 << 30, READ_BUFFER_BYTES, report),

@@ -13,7 +13,7 @@ use crate::forward::identity::{BatchId, Identities};
 use crate::forward::outbox::Limits;
 use crate::forward::pack::BodyLimits;
 use crate::forward::seen::{Admission, Seen};
-use crate::model::{MetricKey, MetricKind, Scope, TagSet, UnixSeconds};
+use crate::model::{Dialect, MetricKey, MetricKind, Scope, TagSet, UnixSeconds};
 use crate::protocol::import;
 use crate::telemetry::Telemetry;
 use crate::telemetry::registry::Total;
@@ -126,6 +126,7 @@ fn counters(numbers: std::ops::Range<u32>) -> Vec<(Arc<MetricKey>, Aggregate)> {
             tags: TagSet::empty(),
             kind: MetricKind::Counter,
             scope: Scope::GlobalOnly,
+            dialect: Dialect::DogStatsD,
         };
         (Arc::new(key), Aggregate::Counter(1.0))
     };

@@ -282,6 +282,7 @@ struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Dialect;
 
     fn read(body: &str) -> Result<Imported, ImportError> {
         decode(body.as_bytes(), Limits { entries: 3 })
@@ -362,7 +363,8 @@ mod tests {
             [(MetricKind::Counter, Scope::GlobalOnly), (MetricKind::Counter, Scope::Mixed)]
         {
             let tags = canonical(["b\"2", "a:1"]);
-            let key = MetricKey { name: "m\n".into(), tags, kind, scope };
+            let key =
+                MetricKey { name: "m\n".into(), tags, kind, scope, dialect: Dialect::DogStatsD };
             body.push(&key, &mut ImportedValue::Counter(-2.5));
         }
         let body = String::from_utf8(body.finish()).expect("JSON is text");

@@ -77,7 +77,7 @@ mod tests {
     use super::digest::TDigest;
     use super::messages::{Counter, Gauge, Histogram, Set, Value, WireKind, WireScope};
     use super::*;
-    use crate::model::{MetricKind, Scope, TagSet, Weight};
+    use crate::model::{Dialect, MetricKind, Scope, TagSet, Weight};
     use crate::sketch::{Cardinality, CardinalityError, Digest, DigestError};
 
     const LIMITS: Limits = Limits { entries: 3 };
@@ -112,7 +112,13 @@ mod tests {
     }
 
     fn key(name: &str, kind: MetricKind, scope: Scope) -> MetricKey {
-        MetricKey { name: name.into(), tags: TagSet::canonical(["k:v"]), kind, scope }
+        MetricKey {
+            name: name.into(),
+            tags: TagSet::canonical(["k:v"]),
+            kind,
+            scope,
+            dialect: Dialect::DogStatsD,
+        }
     }
 
     fn digest_of(samples: &[f64]) -> ImportedValue {
@@ -289,7 +295,7 @@ mod tests {
         ) {
             let scope = if is_global { Scope::GlobalOnly } else { Scope::Mixed };
             let tags = TagSet::canonical(tags.iter().map(String::as_str));
-            let key = MetricKey { name: name.into(), tags, kind, scope };
+            let key = MetricKey { name: name.into(), tags, kind, scope, dialect: Dialect::DogStatsD };
             let bytes = message(&key, value);
             let read = ByProst::decode(&bytes[..])?;
             prop_assert_eq!(&*read.name, key.name.as_bytes());

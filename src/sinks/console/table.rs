@@ -275,7 +275,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::{AlertType, Interval, MetricKey, MetricKind, Point, Scope, Suffix, TagSet};
+    use crate::model::{
+        AlertType, Dialect, Interval, MetricKey, MetricKind, Point, Scope, Suffix, TagSet,
+    };
 
     const AT: UnixSeconds = UnixSeconds(1_700_000_000);
 
@@ -285,6 +287,7 @@ mod tests {
             tags: TagSet::canonical(tags.split(',')),
             kind: MetricKind::Counter,
             scope: Scope::Mixed,
+            dialect: Dialect::DogStatsD,
         };
         Point { key: Arc::new(key), value, at: AT, kind, suffix: Suffix::NONE }
     }

@@ -134,7 +134,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::{Interval, MetricKind, Point, Scope, Suffix, Suffixes, TagSet, UnixSeconds};
+    use crate::model::{
+        Dialect, Interval, MetricKind, Point, Scope, Suffix, Suffixes, TagSet, UnixSeconds,
+    };
 
     fn batch(interval: Duration, points: Vec<Point>, suffixes: Suffixes) -> FlushBatch {
         FlushBatch {
@@ -154,6 +156,7 @@ mod tests {
             tags: TagSet::canonical(tags.split(',')),
             kind: MetricKind::Counter,
             scope: Scope::Mixed,
+            dialect: Dialect::DogStatsD,
         };
         let at = UnixSeconds(1_700_000_000);
         Point { key: Arc::new(key), value, at, kind, suffix: Suffix::NONE }

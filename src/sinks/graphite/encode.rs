@@ -153,10 +153,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::settings::{GraphiteAddress, GraphiteLayout};
+    use crate::config::settings::{EtsyNames, GraphiteAddress, GraphiteLayout};
     use crate::model::{
-        Interval, MetricKey, MetricKind, Point, PointKind, Scope, Suffix, Suffixes, TagSet,
-        UnixSeconds,
+        Dialect, Interval, MetricKey, MetricKind, Point, PointKind, Scope, Suffix, Suffixes,
+        TagSet, UnixSeconds,
     };
 
     fn settings(prefix: &str, protocol: GraphiteProtocol) -> GraphiteSettings {
@@ -165,6 +165,7 @@ mod tests {
             protocol,
             layout: GraphiteLayout::Veneur,
             prefix: prefix.to_owned(),
+            names: EtsyNames::default(),
         }
     }
 
@@ -174,6 +175,7 @@ mod tests {
             tags: TagSet::from_section(tags.as_bytes(), &Default::default()).0,
             kind: MetricKind::Counter,
             scope: Scope::Mixed,
+            dialect: Dialect::DogStatsD,
         };
         let (kind, at) = (PointKind::Gauge, UnixSeconds(at));
         Point { key: Arc::new(key), value, at, kind, suffix: Suffix::NONE }

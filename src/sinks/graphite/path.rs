@@ -27,25 +27,45 @@ const fn in_name(byte: u8) -> u8 {
     }
 }
 
-const NAME: [u8; 128] = {
+/// The same where the classic daemons' own names are wanted, which they let through: what carbon
+/// keeps apart, and no query takes for something else than a name.
+const fn in_classic_name(byte: u8) -> u8 {
+    match byte {
+        b'(' | b')' | b'=' | b',' | b'!' | b'<' | b'>' | b'^' | b'|' => byte,
+        _ => in_name(byte),
+    }
+}
+
+/// What becomes of each ASCII character.
+type Table = [u8; 128];
+
+const NAME: Table = table(false);
+const CLASSIC_NAME: Table = table(true);
+
+const fn table(is_classic: bool) -> Table {
     let mut table = [OTHER; 128];
     let mut byte = 0;
     while byte < 128 {
-        table[byte] = in_name(byte as u8);
+        let of = byte as u8;
+        table[byte] = if is_classic { in_classic_name(of) } else { in_name(of) };
         byte += 1;
     }
     table
-};
+}
 
 /// Appends a text in which every character is one of a name.
 fn push_clean(out: &mut Vec<u8>, text: &str) {
+    push_by(out, text, &NAME);
+}
+
+fn push_by(out: &mut Vec<u8>, text: &str, table: &Table) {
     if text.is_ascii() {
-        out.extend(text.bytes().map(|byte| NAME[usize::from(byte)]));
+        out.extend(text.bytes().map(|byte| table[usize::from(byte)]));
         return;
     }
     for c in text.chars() {
         match u8::try_from(c) {
-            Ok(byte @ 0..128) => out.push(NAME[usize::from(byte)]),
+            Ok(byte @ 0..128) => out.push(table[usize::from(byte)]),
             Ok(_) | Err(_) if c.is_alphanumeric() => {
                 out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
             }
@@ -56,9 +76,9 @@ fn push_clean(out: &mut Vec<u8>, text: &str) {
 
 /// Appends a name as nodes, the first behind `out`'s end or a dot of its own. `false` if one of
 /// them is too long.
-pub(super) fn push_name(out: &mut Vec<u8>, name: &str) -> bool {
+pub(super) fn push_name(out: &mut Vec<u8>, name: &str, is_classic: bool) -> bool {
     let start = out.len();
-    push_clean(out, name);
+    push_by(out, name, if is_classic { &CLASSIC_NAME } else { &NAME });
     // Nearly no name has an empty node.
     let bytes = &out[start..];
     let is_whole = !bytes.is_empty()
@@ -127,10 +147,12 @@ mod tests {
             ("a\u{a0}b\u{2028}c\u{1f}d\u{85}", "a_b_c_d_"),
             ("a\nb 1 2\n", "a_b_1_2_"),
         ] {
-            assert_eq!(written(|out| assert!(push_name(out, name))), path, "{name:?}");
+            assert_eq!(written(|out| assert!(push_name(out, name, false))), path, "{name:?}");
         }
-        assert!(push_name(&mut Vec::new(), &"x".repeat(250)));
-        assert!(!push_name(&mut Vec::new(), &format!("a.{}", "x".repeat(251))));
+        assert!(push_name(&mut Vec::new(), &"x".repeat(250), false));
+        assert!(!push_name(&mut Vec::new(), &format!("a.{}", "x".repeat(251)), false));
+        let classic = written(|out| assert!(push_name(out, "flux.(unknown).a=b;c d/*", true)));
+        assert_eq!(classic, "flux.(unknown).a=b_c_d-_");
     }
 
     #[test]

@@ -3,11 +3,17 @@
 //! | Layout | Path | Counters |
 //! |---|---|---|
 //! | `veneur` | `NAME;tag=value`, `NAME.max;tag=value`: the names that every sink has | how much was counted |
+//! | `etsy` | `stats.timers.NAME.max;tag=value`, as etsy's statsd is configured | a second, and beside it how much |
+//! | `brubeck` | `NAME.max`: names as they were sent | how much was counted |
+//!
+//! The last two are for those who had these daemons: what carbon would take of a name stays, and a
+//! series has the tags that it was sent with, in their order, but no host.
 //!
 //! Below the prefix in each.
 
 use std::sync::Arc;
 
+use super::layout::Layout;
 use super::path::{LONGEST_PATH, Tags, push_name};
 use crate::config::settings::{GraphiteLayout, GraphiteSettings};
 use crate::model::{FlushBatch, MetricKey, Point};
@@ -16,7 +22,9 @@ use crate::sinks::labels::Labels;
 
 /// Names points, one after the other. Those of one series should stand together.
 pub struct Renderer<'a> {
-    layout: GraphiteLayout,
+    layout: Layout,
+    /// Whether names are to be those that another daemon would give.
+    is_classic: bool,
     /// With a dot behind it, or empty.
     prefix: String,
     /// Whose host and tags every series has.
@@ -36,7 +44,11 @@ impl<'a> Renderer<'a> {
             prefix.push('.');
         }
         Renderer {
-            layout: settings.layout,
+            layout: Layout::of(settings),
+            is_classic: match settings.layout {
+                GraphiteLayout::Veneur => false,
+                GraphiteLayout::Etsy | GraphiteLayout::Brubeck => true,
+            },
             prefix,
             node,
             series: None,
@@ -58,38 +70,36 @@ impl<'a> Renderer<'a> {
         if point.at.0 < 0 {
             return false;
         }
-        match self.layout {
-            GraphiteLayout::Veneur => self.render_veneur(batch, point, &mut each),
-        }
-    }
-
-    fn render_veneur(
-        &mut self,
-        batch: &FlushBatch,
-        point: &Point,
-        each: &mut impl FnMut(&[u8], f64),
-    ) -> bool {
         if !self.series.as_ref().is_some_and(|key| Arc::ptr_eq(key, &point.key)) {
             self.describe(&point.key);
         }
         let (name, suffix) = batch.name_of(point);
-        self.path.clear();
-        self.path.extend_from_slice(self.prefix.as_bytes());
-        if !push_name(&mut self.path, name) {
-            return false;
+        let seconds = batch.interval.as_secs_f64();
+        for named in self.layout.names(point.key.kind, point.value, seconds) {
+            self.path.clear();
+            self.path.extend_from_slice(self.prefix.as_bytes());
+            self.path.extend_from_slice(named.prefix.as_bytes());
+            if !push_name(&mut self.path, name, self.is_classic) {
+                return false;
+            }
+            // These are ours: `.max`, `.99.9percentile`.
+            for part in [suffix, named.behind, self.layout.ending()] {
+                self.path.extend_from_slice(part.as_bytes());
+            }
+            self.path.extend_from_slice(&self.tags);
+            if self.path.len() > LONGEST_PATH {
+                return false;
+            }
+            each(&self.path, named.value);
         }
-        // A suffix is ours: `.max`, `.99.9percentile`.
-        self.path.extend_from_slice(suffix.as_bytes());
-        self.path.extend_from_slice(&self.tags);
-        if self.path.len() > LONGEST_PATH {
-            return false;
-        }
-        each(&self.path, point.value);
         true
     }
 
     fn describe(&mut self, key: &Arc<MetricKey>) {
-        self.labels.describe::<Tags>(key, self.node);
+        match self.is_classic {
+            true => self.labels.describe_as_sent::<Tags>(key, self.node),
+            false => self.labels.describe::<Tags>(key, self.node),
+        }
         self.tags.clear();
         for (key, value) in self.labels.iter() {
             self.tags.push(b';');

@@ -1,0 +1,5 @@
+//! The classic dialects from a line to Graphite's keys, and from one interval to the next.
+
+mod conformance;
+mod idle;
+mod node;
