@@ -6,7 +6,7 @@ pub mod explain;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use lexopt::{Arg, Parser};
+use lexopt::{Arg, Parser, ValueExt};
 
 use crate::config::Program;
 
@@ -16,6 +16,8 @@ veneur: a DogStatsD aggregating daemon
 
   veneur [-f FILE]                run; without FILE on built-in defaults
   veneur proxy -f FILE            pass on what other nodes forward, to the node it belongs to
+  veneur gatherer -f FILE         poll what others count of themselves, for munin
+  veneur gatherer --init DIR --address HOST:PORT    make a directory for one
   veneur explain [--json] LINE    how a line would be treated, and why
   veneur emit ...                 send metrics, events and service checks
 
@@ -48,6 +50,8 @@ pub enum Command {
     Version,
     /// Run the daemon or the proxy, or check its configuration.
     Run(RunArguments),
+    /// Make a directory for a gatherer that listens at this address.
+    InitGatherer(PathBuf, String),
     /// `veneur explain`, with the arguments behind it.
     Explain(Parser),
     /// `veneur emit`, with the arguments behind it.
@@ -82,6 +86,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, l
     };
     let mut parser = Parser::from_iter(arguments.into_iter().map(go_flag));
     let mut run = RunArguments::default();
+    let (mut init, mut address) = (None, None);
     while let Some(argument) = parser.next()? {
         match argument {
             Arg::Short('f') | Arg::Long("config") => run.config = Some(parser.value()?.into()),
@@ -93,11 +98,21 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, l
             Arg::Short('V') | Arg::Long("version") => return Ok(Command::Version),
             Arg::Value(word) if word == "explain" => return Ok(Command::Explain(parser)),
             Arg::Value(word) if word == "proxy" => run.program = Program::Proxy,
+            Arg::Value(word) if word == "gatherer" => run.program = Program::Gatherer,
+            Arg::Long("init") if run.program == Program::Gatherer => init = Some(parser.value()?),
+            Arg::Long("address") if run.program == Program::Gatherer => {
+                address = Some(parser.value()?.string()?);
+            }
             Arg::Value(word) if word == "emit" => return Ok(Command::Emit(parser)),
             Arg::Short(_) | Arg::Long(_) | Arg::Value(_) => return Err(argument.unexpected()),
         }
     }
-    Ok(Command::Run(run))
+    match (init, address) {
+        (None, None) => Ok(Command::Run(run)),
+        (Some(directory), Some(address)) => Ok(Command::InitGatherer(directory.into(), address)),
+        (Some(_), None) => Err("--init needs --address HOST:PORT, where providers find it".into()),
+        (None, Some(_)) => Err("--address goes with --init DIR".into()),
+    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod problem;
 mod raw;
 mod reader;
 mod reading;
+pub mod reference;
 mod reload;
 pub mod secret;
 pub mod settings;
@@ -102,6 +103,19 @@ fn read(
     parse_as(program, &name, &text, environment, strict, &machine)
 }
 
+/// As [`load`], for a gatherer: it needs a directory, and keys that mean nothing to it are
+/// remarked on.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_gatherer(
+    path: Option<&Path>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    strict: bool,
+) -> Result<Loaded, Problems> {
+    read(Program::Gatherer, path, environment, strict)
+}
+
 /// As [`load`], with the `text` of the file called `name` in messages, on a given `machine`.
 ///
 /// # Errors
@@ -131,6 +145,21 @@ pub fn parse_proxy(
     parse_as(Program::Proxy, name, text, environment, strict, machine)
 }
 
+/// As [`load_gatherer`], with the `text` of the file called `name` in messages, on a given
+/// `machine`.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse_gatherer(
+    name: &str,
+    text: &str,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    strict: bool,
+    machine: &Machine,
+) -> Result<Loaded, Problems> {
+    parse_as(Program::Gatherer, name, text, environment, strict, machine)
+}
+
 fn parse_as(
     program: Program,
     name: &str,
@@ -153,8 +182,8 @@ fn parse_as(
     }
     overlay::lay(&mut Reader::new(program, &mut raw, &mut report, strict), environment);
     let settings = validate::settings(program, &raw, machine, &mut report);
-    if program == Program::Proxy && report.problems.is_empty() {
-        report.problems.extend(validate::lacks_of_a_proxy(&settings, &name));
+    if report.problems.is_empty() {
+        report.problems.extend(validate::lacks(&settings, &name));
     }
     let Report { mut problems, mut warnings } = report;
     problems.sort();

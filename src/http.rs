@@ -85,6 +85,11 @@ struct AfterAnswer(mpsc::Sender<()>);
 
 /// The pages.
 pub fn router(state: HttpState) -> Router {
+    router_with(state, Router::new())
+}
+
+/// The pages, and `more` for those who may see them.
+pub fn router_with(state: HttpState, more: Router) -> Router {
     let for_everyone = Router::new()
         .route("/healthcheck", get(ok))
         .route("/healthcheck/tracing", get(ok))
@@ -107,6 +112,7 @@ pub fn router(state: HttpState) -> Router {
         let answer = async || (Extension(after), "Beginning graceful shutdown....\n");
         router = router.route("/quitquitquit", post(answer));
     }
+    router = router.merge(more.with_state(()));
     if let Some(token) = state.token.clone() {
         let authorize = middleware::from_fn_with_state(Arc::new(token), authorize);
         router = router.route_layer(authorize);

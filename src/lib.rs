@@ -15,7 +15,8 @@
 //!
 //! Around it: [`config`] turns YAML and environment into settings, [`http`] answers health
 //! checks, [`telemetry`] counts what we do ourselves, [`net`] is what sinks and forwarding need
-//! of HTTP, [`spool`] keeps what they could not deliver, [`server`] builds and runs it all, as a
+//! of HTTP, [`spool`] keeps what they could not deliver, [`provider`] tells
+//! whoever asks what we count, and [`gatherer`] asks others; [`server`] builds and runs it all, as a
 //! daemon or as a proxy that passes imports on, and [`cli`] holds the subcommands. [`model`] has
 //! the words they share.
 //!
@@ -26,12 +27,14 @@ pub mod aggregate;
 pub mod cli;
 pub mod config;
 pub mod forward;
+pub mod gatherer;
 pub mod http;
 pub mod ingest;
 pub mod model;
 pub mod net;
 pub mod pipeline;
 pub mod protocol;
+pub mod provider;
 pub mod server;
 pub mod sinks;
 pub mod sketch;

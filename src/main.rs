@@ -9,6 +9,7 @@ use veneur::cli::explain::{self, ExplainError};
 use veneur::cli::{self, Command, RunArguments};
 use veneur::config::settings::SinkSettings;
 use veneur::config::{self, Loaded, Problems, Program};
+use veneur::gatherer::init;
 use veneur::server::{Server, panics};
 use veneur::telemetry::sentry::{self, Reporter};
 use veneur::telemetry::{Telemetry, logging};
@@ -35,6 +36,10 @@ fn main() -> ExitCode {
             Err(error @ EmitError::Usage(_)) => fail(&error.to_string(), EXIT_USAGE),
             Err(error) => fail(&error.to_string(), 1),
         },
+        Ok(Command::InitGatherer(directory, address)) => match init(&directory, &address) {
+            Ok(reference) => print(&format!("{}\n", reference.reveal())),
+            Err(error) => fail(&error.to_string(), 1),
+        },
         Ok(Command::Run(arguments)) => check_or_run(&arguments),
         Err(error) => fail(&format!("{error}; see veneur --help"), EXIT_USAGE),
     }
@@ -44,6 +49,7 @@ fn load(arguments: &RunArguments) -> Result<Loaded, Problems> {
     let load = match arguments.program {
         Program::Daemon => config::load,
         Program::Proxy => config::load_proxy,
+        Program::Gatherer => config::load_gatherer,
     };
     load(arguments.config.as_deref(), std::env::vars_os(), arguments.strict)
 }

@@ -1,4 +1,4 @@
-//! Builds the daemon or the proxy and runs it: the only module that knows all parts.
+//! Builds the daemon, the proxy or the gatherer and runs it: the only module that knows all parts.
 //!
 //! [`Server::build`] binds every socket or says in one sentence why it cannot; nothing runs
 //! until [`Server::run`], which starts consumers before producers and returns when everything
@@ -6,6 +6,8 @@
 
 mod daemon;
 mod destinations;
+mod gathering;
+mod insight;
 mod outlet;
 mod overflow;
 mod pages;
@@ -24,16 +26,20 @@ use std::path::PathBuf;
 
 use tracing::warn;
 
+use crate::config::listen::HttpAddress;
 use crate::config::{Loaded, Program};
 use crate::forward;
+use crate::gatherer;
 use crate::ingest::{
     BindError, Certificates, ControlSocket, EnvironmentError, HttpListener, Inherited, Listeners,
     TakeoverError, bind_http,
 };
+use crate::provider::IdentityError;
 use crate::sinks::post::SetupError;
 use crate::telemetry::Telemetry;
 use crate::telemetry::logging::Logs;
 use daemon::Daemon;
+use gathering::Gathering;
 use proxy::Proxy;
 pub use reload::Reload;
 use steering::Steering;
@@ -64,6 +70,15 @@ pub enum StartError {
     /// Forwarding.
     #[error("cannot set up forwarding: {0}")]
     Forward(#[from] forward::SetupError),
+    /// Who we are.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Gathering.
+    #[error("cannot gather: {0}")]
+    Gatherer(#[from] gatherer::SetupError),
+    /// Settings that are no gatherer's.
+    #[error("a gatherer needs a directory")]
+    NoDirectory,
     /// Settings that are no proxy's.
     #[error("a proxy needs an upstream node")]
     NoUpstream,
@@ -89,6 +104,7 @@ pub struct Server {
     http: Option<HttpListener>,
     grpc: Option<HttpListener>,
     certificates: Certificates,
+    gather: Option<HttpListener>,
     control: Option<ControlSocket>,
     telemetry: Telemetry,
     logs: Logs,
@@ -122,6 +138,9 @@ impl Server {
         };
         let http = bind_http("http_address", &settings.http.address, certificates.http())?;
         let grpc = bind_http("grpc_address", &settings.import.grpc_address, certificates.grpc())?;
+        let gather = settings.gatherer.as_ref();
+        let gather = gather.map(|it| HttpAddress::Tcp(it.address).into());
+        let gather = bind_http("gatherer.address", &gather, None)?;
         listeners.warnings().iter().for_each(|warning| warn!("{warning}"));
         for socket in inherited.unused() {
             warn!(socket, "systemd passed a socket that no listener asks for (fd://NAME)");
@@ -133,6 +152,7 @@ impl Server {
             http,
             grpc,
             certificates,
+            gather,
             control,
             telemetry,
             logs,
@@ -156,6 +176,7 @@ impl Server {
                     Daemon::start(self, quit, succeeded)?.supervise(steering).await?;
                 }
                 Program::Proxy => Proxy::start(self, quit)?.supervise(steering).await,
+                Program::Gatherer => Gathering::start(self, quit)?.supervise(steering).await,
             }
             Ok(())
         });

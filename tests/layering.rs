@@ -21,6 +21,8 @@ const ROWS: &[(&str, u8)] = &[
     ("forward", 4),
     ("http", 4),
     ("sinks", 4),
+    ("provider", 4),
+    ("gatherer", 4),
     ("telemetry::report", 4),
     ("telemetry::logging", 4),
     ("telemetry::sentry", 4),
@@ -32,8 +34,10 @@ const ROWS: &[(&str, u8)] = &[
 ];
 
 /// Edges within a row, each with its reason.
-const EXCEPTIONS: &[(&str, &str, &str)] =
-    &[("protocol::import", "sketch", "import bodies carry sketches")];
+const EXCEPTIONS: &[(&str, &str, &str)] = &[
+    ("protocol::import", "sketch", "import bodies carry sketches"),
+    ("gatherer", "provider", "the two ends of one wire"),
+];
 
 fn row_of(module: &str) -> Option<(&'static str, u8)> {
     ROWS.iter()

@@ -5,8 +5,8 @@
 //! written, typed and with its place; [`super::validate`] makes [`super::Settings`] of it.
 //!
 //! Names are those of Veneur v1.1.0, flat as they were; aliases are Veneur 14's names of the
-//! same things; what Veneur does not have is in sections (`section.key`). A proxy reads the same
-//! keys; those that mean nothing to it are remarked on.
+//! same things; what Veneur does not have is in sections (`section.key`). A proxy and a
+//! gatherer read the same keys; those that mean nothing to them are remarked on.
 
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use super::listen::{HOST_PORT, split_host_port};
 use super::matchers;
 use super::reading::{Given, Reading};
 use super::secret::BaseUrl;
+use super::settings::Program;
 use super::sinks::{self, RawSink};
 use crate::model::{Bins, TagMatcher};
 
@@ -124,6 +125,18 @@ pub(super) struct Raw {
     pub(super) spool_max_age: One<Duration>,
     pub(super) spool_sync: One<bool>,
     pub(super) debug_flushed_metrics: One<bool>,
+    pub(super) instance_id: One<String>,
+    pub(super) state_directory: One<String>,
+    pub(super) gatherer_reference: One<String>,
+    pub(super) gatherer_reference_file: One<String>,
+    pub(super) gatherer_directory: One<String>,
+    pub(super) gatherer_address: One<String>,
+    pub(super) gatherer_token: One<String>,
+    pub(super) gatherer_poll_interval: One<Duration>,
+    pub(super) gatherer_poll_timeout: One<Duration>,
+    pub(super) gatherer_file_mode: One<String>,
+    pub(super) gatherer_urls: Many<String>,
+    pub(super) gatherer_max_providers: One<u64>,
     pub(super) takeover_socket: One<String>,
     pub(super) stats_address: One<String>,
     pub(super) sentry_dsn: One<String>,
@@ -185,7 +198,7 @@ impl<R> RowOf<R> {
 }
 
 /// Keys that mean something to a proxy; one that ends in `_` or `.` stands for all that begin so.
-const OF_A_PROXY: [&str; 15] = [
+const OF_A_PROXY: &[&str] = &[
     "interval",
     "hostname",
     "tags",
@@ -198,14 +211,37 @@ const OF_A_PROXY: [&str; 15] = [
     "consul_",
     "ignore_tags",
     "spool.",
+    "instance_id",
+    "state_directory",
+    "gatherer.",
     "stats_address",
     "sentry_dsn",
     "debug",
 ];
 
-/// Whether a key means something to a proxy.
-pub(super) fn is_of_a_proxy(name: &str) -> bool {
-    OF_A_PROXY.iter().any(|key| name == *key || key.ends_with(['_', '.']) && name.starts_with(key))
+/// The same for a gatherer.
+const OF_A_GATHERER: &[&str] = &[
+    "interval",
+    "hostname",
+    "tags",
+    "http_",
+    "http.",
+    "instance_id",
+    "state_directory",
+    "gatherer.",
+    "stats_address",
+    "sentry_dsn",
+    "debug",
+];
+
+/// Whether a key means something to a program.
+pub(super) fn is_of(program: Program, name: &str) -> bool {
+    let keys = match program {
+        Program::Daemon => return true,
+        Program::Proxy => OF_A_PROXY,
+        Program::Gatherer => OF_A_GATHERER,
+    };
+    keys.iter().any(|key| name == *key || key.ends_with(['_', '.']) && name.starts_with(key))
 }
 
 /// Every key, grouped as in `example.yaml`.
@@ -340,6 +376,19 @@ pub(super) static ROWS: &[Row] = &[
     Row::new("spool.max_age", |raw, read| raw.spool_max_age = read.one()),
     Row::new("spool.sync", |raw, read| raw.spool_sync = read.one()),
     Row::new("debug_flushed_metrics", |raw, read| raw.debug_flushed_metrics = read.one()),
+    // Seeing inside
+    Row::new("instance_id", |raw, read| raw.instance_id = read.one()),
+    Row::new("state_directory", |raw, read| raw.state_directory = read.one()),
+    Row::new("gatherer.reference", |raw, read| raw.gatherer_reference = read.one()).secret(),
+    Row::new("gatherer.reference_file", |raw, read| raw.gatherer_reference_file = read.one()),
+    Row::new("gatherer.directory", |raw, read| raw.gatherer_directory = read.one()),
+    Row::new("gatherer.address", |raw, read| raw.gatherer_address = read.one()),
+    Row::new("gatherer.token", |raw, read| raw.gatherer_token = read.one()).secret(),
+    Row::new("gatherer.poll_interval", |raw, read| raw.gatherer_poll_interval = read.one()),
+    Row::new("gatherer.poll_timeout", |raw, read| raw.gatherer_poll_timeout = read.one()),
+    Row::new("gatherer.file_mode", |raw, read| raw.gatherer_file_mode = read.one()),
+    Row::new("gatherer.urls", |raw, read| raw.gatherer_urls = read.many()).url(),
+    Row::new("gatherer.max_providers", |raw, read| raw.gatherer_max_providers = read.one()),
     // The daemon itself
     Row::new("takeover_socket", |raw, read| raw.takeover_socket = read.one()),
     Row::new("stats_address", |raw, read| raw.stats_address = read.one()),

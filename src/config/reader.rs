@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::problem::{Place, Problem, Report, Source};
-use super::raw::{ROWS, Raw, Row, is_of_a_proxy, names};
+use super::raw::{ROWS, Raw, Row, is_of, names};
 use super::reading::Reading;
 use super::settings::Program;
 use super::tree::{Entry, Node, Value};
@@ -114,10 +114,10 @@ impl<'a> Reader<'a> {
         let mut read =
             Reading { quote, strict, key, place: place.clone(), node, report: self.report };
         (row.set)(self.raw, &mut read);
-        let is_of_another = self.program == Program::Proxy && !is_of_a_proxy(row.name);
         let remark = match row.later {
             Some(feature) => Some(format!("this build has no {feature} yet; it has no effect")),
-            None => is_of_another.then(|| "without effect in a proxy".to_owned()),
+            None if is_of(self.program, row.name) => None,
+            None => Some(format!("without effect in a {}", self.program.as_str())),
         };
         if let Some(remark) = remark.filter(|_| !is_off) {
             let source = read.source();

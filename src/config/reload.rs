@@ -27,6 +27,9 @@ impl Settings {
             http,
             import,
             forward,
+            identity,
+            reference,
+            gatherer,
             takeover_socket,
             stats_address,
             sinks: _,
@@ -55,6 +58,8 @@ impl Settings {
         compare_http(http, &new.http, &mut compare);
         compare("grpc_address, import", *import == new.import);
         compare("forward_address, forward_format, forward", *forward == new.forward);
+        compare("instance_id, state_directory", *identity == new.identity);
+        compare("gatherer", (reference, gatherer) == (&new.reference, &new.gatherer));
         compare("takeover_socket", *takeover_socket == new.takeover_socket);
         compare("stats_address", *stats_address == new.stats_address);
         compare("sinks", self.has_the_sinks_of(new));

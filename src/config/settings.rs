@@ -2,12 +2,14 @@
 
 mod sinks;
 
+use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::listen::{HttpAddress, Listener, StatsdAddress};
-use super::secret::Secret;
+use super::reference::Reference;
+use super::secret::{BaseUrl, Secret};
 use super::upstream::UpstreamAddress;
 use crate::model::{
     ClassicRules, Dialect, EtsyStatistics, ExtendTags, Interval, Percentile, Role, Statistic,
@@ -27,6 +29,19 @@ pub enum Program {
     Daemon,
     /// The stateless proxy: it listens over HTTP and gRPC, and forwards.
     Proxy,
+    /// It polls what others count and measure of themselves.
+    Gatherer,
+}
+
+impl Program {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Program::Daemon => "daemon",
+            Program::Proxy => "proxy",
+            Program::Gatherer => "gatherer",
+        }
+    }
 }
 
 /// Everything the daemon or the proxy needs to know to run.
@@ -64,6 +79,12 @@ pub struct Settings {
     pub import: ImportSettings,
     /// Forwarding upstream; set means a local [`Role`].
     pub forward: Option<ForwardSettings>,
+    /// Who this instance is to those that look at it.
+    pub identity: IdentitySettings,
+    /// The gatherer it registers with.
+    pub reference: Option<Reference>,
+    /// What it gathers itself, if it does.
+    pub gatherer: Option<GathererSettings>,
     /// Where a successor comes for our sockets; `None`: there is none.
     pub takeover_socket: Option<PathBuf>,
     /// Where own telemetry goes as DogStatsD (`HOST:PORT`, UDP); `None` is into our own pipeline.
@@ -309,6 +330,36 @@ pub struct SpoolSettings {
     pub max_age: Duration,
     /// Whether what is written is synced.
     pub sync: bool,
+}
+
+/// Who an instance is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct IdentitySettings {
+    /// `None`: made once and kept in the state directory, or made at each start.
+    pub instance_id: Option<String>,
+    /// Where it is kept; `None`: nowhere.
+    pub state_directory: Option<PathBuf>,
+}
+
+/// Polling what others count and measure of themselves.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GathererSettings {
+    /// Where providers register.
+    pub address: SocketAddr,
+    /// Where `stats.json`, the token and the reference are.
+    pub directory: PathBuf,
+    /// How often everybody is polled.
+    pub poll_interval: Duration,
+    /// How long one may take to answer.
+    pub poll_timeout: Duration,
+    /// What a provider must present; `None`: made at the first start, and kept in the directory.
+    pub token: Option<Secret>,
+    /// Permissions of `stats.json`.
+    pub file_mode: u32,
+    /// Instances to poll over HTTP, because they do not register.
+    pub urls: Vec<BaseUrl>,
+    /// Most providers, connected or remembered.
+    pub max_providers: NonZeroUsize,
 }
 
 /// Client side of TLS, as PEM text.

@@ -8,11 +8,12 @@ mod sinks;
 use serde_json::{Map, Value, json};
 
 use super::duration;
-use super::raw::is_of_a_proxy;
-use super::secret::REDACTED;
+use super::raw::is_of;
+use super::reference::Reference;
+use super::secret::{BaseUrl, REDACTED};
 use super::settings::{
-    ClientTlsSettings, ForwardSettings, HttpSettings, ImportSettings, IntakeSettings,
-    LimitSettings, Program, Settings, SpoolSettings, TlsSettings,
+    ClientTlsSettings, ForwardSettings, GathererSettings, HttpSettings, IdentitySettings,
+    ImportSettings, IntakeSettings, LimitSettings, Settings, SpoolSettings, TlsSettings,
 };
 use crate::model::{Percentile, Statistic, TagMatcher};
 
@@ -87,6 +88,9 @@ fn effective(settings: &Settings) -> Vec<(&'static str, Value)> {
         http,
         import,
         forward,
+        identity,
+        reference,
+        gatherer,
         takeover_socket,
         stats_address,
         sinks,
@@ -124,15 +128,15 @@ fn effective(settings: &Settings) -> Vec<(&'static str, Value)> {
     shown.extend(shown_spool(spool));
     let takeover_socket =
         takeover_socket.as_ref().map_or(String::new(), |it| it.display().to_string());
+    shown.extend(shown_identity(identity));
+    shown.extend(shown_gatherer(reference.as_ref(), gatherer.as_ref()));
     shown.extend([
         ("takeover_socket", json!(takeover_socket)),
         ("stats_address", json!(stats_address.as_deref().unwrap_or(""))),
         ("sentry_dsn", json!(hidden(sentry_dsn.is_some()))),
         ("debug", json!(debug)),
     ]);
-    if *program == Program::Proxy {
-        shown.retain(|(name, _)| is_of_a_proxy(name));
-    }
+    shown.retain(|(name, _)| is_of(*program, name));
     shown
 }
 
@@ -302,6 +306,49 @@ fn shown_spool(spool: &SpoolSettings) -> Vec<(&'static str, Value)> {
         ("spool.max_age", json!(duration::show(*max_age))),
         ("spool.sync", json!(sync)),
     ]
+}
+
+fn shown_identity(identity: &IdentitySettings) -> Vec<(&'static str, Value)> {
+    let IdentitySettings { instance_id, state_directory } = identity;
+    let directory = state_directory.as_ref().map_or(String::new(), |it| it.display().to_string());
+    vec![
+        ("instance_id", json!(instance_id.as_deref().unwrap_or(""))),
+        ("state_directory", json!(directory)),
+    ]
+}
+
+fn shown_gatherer(
+    reference: Option<&Reference>,
+    gatherer: Option<&GathererSettings>,
+) -> Vec<(&'static str, Value)> {
+    let reference = reference.map_or(String::new(), ToString::to_string);
+    let mut shown = vec![("gatherer.reference", json!(reference))];
+    let Some(GathererSettings {
+        address,
+        directory,
+        poll_interval,
+        poll_timeout,
+        token,
+        file_mode,
+        urls,
+        max_providers,
+    }) = gatherer
+    else {
+        shown.push(("gatherer.directory", json!("")));
+        return shown;
+    };
+    let urls: Vec<String> = urls.iter().map(BaseUrl::redacted).collect();
+    shown.extend([
+        ("gatherer.directory", json!(directory.display().to_string())),
+        ("gatherer.address", json!(address.to_string())),
+        ("gatherer.token", json!(hidden(token.is_some()))),
+        ("gatherer.poll_interval", json!(duration::show(*poll_interval))),
+        ("gatherer.poll_timeout", json!(duration::show(*poll_timeout))),
+        ("gatherer.file_mode", json!(format!("{file_mode:04o}"))),
+        ("gatherer.urls", json!(urls)),
+        ("gatherer.max_providers", json!(max_providers)),
+    ]);
+    shown
 }
 
 /// What stands for a secret that is or is not set.

@@ -7,6 +7,7 @@ mod classic;
 pub(super) mod datadog;
 mod delivery;
 mod forward;
+mod gatherer;
 pub(super) mod graphite;
 mod import;
 mod intake;
@@ -44,17 +45,17 @@ pub(super) fn settings(
     report: &mut Report,
 ) -> Settings {
     let mut intake = intake::intake(raw, machine, report);
-    if program == Program::Proxy {
+    if program != Program::Daemon {
         intake.listeners.clear();
     }
-    let http = delivery::http(raw, machine, report);
+    let http = delivery::http(program, raw, machine, report);
     let import = import::import(raw, http.token.as_ref(), machine, report);
     let interval = interval(&raw.interval, report);
     let forward = forward::forward(raw, interval, machine, report);
     let classic = classic::classic(raw, interval, report);
     let mut sinks = match program {
         Program::Daemon => sinks::sinks(raw, report),
-        Program::Proxy => Vec::new(),
+        Program::Proxy | Program::Gatherer => Vec::new(),
     };
     for sink in &mut sinks {
         if let SinkKind::Graphite(graphite) = &mut sink.kind {
@@ -63,7 +64,7 @@ pub(super) fn settings(
     }
     let takeover_socket = match program {
         Program::Daemon => intake::takeover_socket(raw, report),
-        Program::Proxy => None,
+        Program::Proxy | Program::Gatherer => None,
     };
     let settings = Settings {
         program,
@@ -82,6 +83,9 @@ pub(super) fn settings(
         http,
         import,
         forward,
+        identity: gatherer::identity(raw, report),
+        reference: gatherer::reference(raw, machine, report),
+        gatherer: gatherer::gatherer(program, raw, machine, report),
         takeover_socket,
         stats_address: delivery::stats_address(&raw.stats_address, report),
         sinks,
@@ -97,13 +101,23 @@ pub(super) fn settings(
     settings
 }
 
-/// What a proxy with these settings has nobody to take from, or give to. `file` is its file.
-pub(super) fn lacks_of_a_proxy(settings: &Settings, file: &Arc<str>) -> Vec<Problem> {
+/// What a program with these settings cannot do without. `file` is its file.
+pub(super) fn lacks(settings: &Settings, file: &Arc<str>) -> Vec<Problem> {
     let lacks = |what, accepted: &str| Problem {
         accepted: Some(accepted.to_owned()),
         ..Problem::new(Place::File(Arc::clone(file)), what)
     };
     let mut problems = Vec::new();
+    match settings.program {
+        Program::Daemon => return problems,
+        Program::Gatherer => {
+            if settings.gatherer.as_ref().is_none_or(|it| it.directory.as_os_str().is_empty()) {
+                problems.push(lacks("a gatherer without a directory", "gatherer.directory"));
+            }
+            return problems;
+        }
+        Program::Proxy => {}
+    }
     if settings.forward.is_none() {
         problems.push(lacks(
             "a proxy without an upstream node",

@@ -16,7 +16,7 @@ pub fn shows(headers: &HeaderMap, token: &Secret) -> bool {
 }
 
 /// Whether two secrets are equal, in a time that tells nothing but whether they are as long.
-fn is_equal(a: &[u8], b: &[u8]) -> bool {
+pub fn is_equal(a: &[u8], b: &[u8]) -> bool {
     let difference = a.iter().zip(b).fold(0, |all, (a, b)| all | (a ^ b));
     a.len() == b.len() && std::hint::black_box(difference) == 0
 }

@@ -11,9 +11,10 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{error, info, warn};
 
 use super::destinations::{Backlogs, Sink, Sinks};
+use super::insight::Insight;
 use super::outlet::{Delivery, OwnTelemetry};
 use super::overflow::OverflowReport;
-use super::pages::{self, Doors};
+use super::pages::{self, Doors, Sockets};
 use super::stats::StatsAddress;
 use super::steering::{Order, Steering};
 use super::takeover::Succession;
@@ -62,6 +63,7 @@ pub(super) struct Daemon {
     /// HTTP and gRPC.
     doors: Doors,
     certificates: Certificates,
+    insight: Insight,
     /// Until ready.
     inherited: Inherited,
     /// To be told when we are ready.
@@ -91,6 +93,7 @@ impl Daemon {
             http,
             grpc,
             certificates,
+            gather,
             control,
             telemetry,
             logs,
@@ -174,7 +177,10 @@ impl Daemon {
 
         let importer = Importer::new(workers.inboxes());
         let import = Import::new(importer, &settings.import, telemetry.clone());
-        let doors = pages::open(http, grpc, &import, &shown, &phase, quit, &telemetry)?;
+        let insight = Insight::start(&settings, gather, &phase, &telemetry)?;
+        let offer = pages::Offer { import: Some(&import), pages: insight.router(&telemetry) };
+        let sockets = Sockets { http, grpc };
+        let doors = pages::open(sockets, offer, &shown, &phase, quit, &telemetry)?;
 
         let addresses: Vec<String> =
             listeners.addresses().iter().map(ToString::to_string).collect();
@@ -202,6 +208,7 @@ impl Daemon {
             retiring: Vec::new(),
             doors,
             certificates,
+            insight,
             inherited,
             predecessor,
             turn,
@@ -329,7 +336,8 @@ impl Daemon {
     }
 
     /// Takes nothing more in, flushes what there is and lets the sinks deliver it.
-    async fn drain(self) {
+    async fn drain(mut self) {
+        let farewell = tokio::spawn(self.insight.farewell());
         let Daemon { settings, phase, running, import, workers, flush, watchdog, sinks, .. } = self;
         let (forwarder, backlogs) = (self.forwarder, self.backlogs);
         drop(watchdog);
@@ -372,6 +380,9 @@ impl Daemon {
             tokio::join!(sinks, forward);
         };
         deliveries.await;
+        if let Err(error) = farewell.await {
+            error!(%error, "the farewell failed");
+        }
         phase.send_replace(Phase::Stopped);
         self.doors.close().await;
     }

@@ -117,6 +117,8 @@ fn record(telemetry: &Telemetry, flushed: &Flushed) {
     telemetry.duration(names::FLUSH_EVENT_WORKER_DURATION_NS, "", *collect);
     telemetry.duration(names::FLUSH_TOTAL_DURATION_NS, "part:gather", *gather);
     telemetry.duration(names::FLUSH_TOTAL_DURATION_NS, "part:combine", *render);
+    let took = *gather + *render;
+    telemetry.gauge(names::FLUSH_LAST_TOTAL_DURATION_NS, "", took.as_nanos() as f64);
     telemetry.gauge(names::FLUSH_POST_METRICS_TOTAL, "", batch.points.len() as f64);
     let now = UNIX_EPOCH.elapsed().unwrap_or_default();
     telemetry.gauge(names::FLUSH_FLUSH_TIMESTAMP_NS, "", now.as_nanos() as f64);

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use axum::Router;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
@@ -46,20 +47,35 @@ impl Doors {
     }
 }
 
+/// Sockets of the servers.
+pub(super) struct Sockets {
+    pub(super) http: Option<HttpListener>,
+    pub(super) grpc: Option<HttpListener>,
+}
+
+/// What the servers serve beside the pages that every program has.
+pub(super) struct Offer<'a> {
+    /// None: nothing can be imported.
+    pub(super) import: Option<&'a Import>,
+    /// More pages, for those who may see the others.
+    pub(super) pages: Router,
+}
+
 /// Starts the HTTP and the gRPC server, as far as there are listeners. They end when all is
 /// delivered: until then their pages can be looked at, unless a successor has their sockets.
 ///
 /// # Errors
 /// The runtime does not take a socket.
 pub(super) fn open(
-    http: Option<HttpListener>,
-    grpc: Option<HttpListener>,
-    import: &Import,
+    sockets: Sockets,
+    offer: Offer<'_>,
     shown: &Arc<Mutex<Settings>>,
     phase: &watch::Sender<Phase>,
     quit: mpsc::Sender<()>,
     telemetry: &Telemetry,
 ) -> io::Result<Doors> {
+    let Sockets { http, grpc } = sockets;
+    let Offer { import, pages } = offer;
     let settings = shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let http_address = address(http.as_ref(), settings.http.address.as_ref());
     let grpc_address = address(grpc.as_ref(), settings.import.grpc_address.as_ref());
@@ -77,11 +93,12 @@ pub(super) fn open(
             quit: settings.http.quit.then_some(quit),
             token: settings.http.token,
         };
-        let router = http::router(state).merge(import.router());
+        let import = import.map(Import::router).unwrap_or_default();
+        let router = http::router_with(state, pages).merge(import);
         let (limits, telemetry) = (Limits::default(), telemetry.clone());
         servers.push(tokio::spawn(http::serve(door, router, limits, telemetry, stop)));
     }
-    if let Some(listener) = grpc {
+    if let Some((listener, import)) = grpc.zip(import) {
         let stop = stop(&listener);
         let metric = names::GRPC_CONNECTIONS_CLOSED_TOTAL;
         let door = Door::open(listener, patience, telemetry, metric)?;

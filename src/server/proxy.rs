@@ -16,8 +16,9 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
 use super::daemon::notify;
+use super::insight::Insight;
 use super::outlet::OwnTelemetry;
-use super::pages::{self, Doors};
+use super::pages::{self, Doors, Offer, Sockets};
 use super::stats::StatsAddress;
 use super::steering::{Order, Steering};
 use super::{Server, StartError, destinations};
@@ -49,6 +50,7 @@ pub(super) struct Proxy {
     own: Option<OwnTelemetry>,
     doors: Doors,
     certificates: Certificates,
+    insight: Insight,
 }
 
 impl Proxy {
@@ -61,6 +63,7 @@ impl Proxy {
             http,
             grpc,
             certificates,
+            gather,
             control: _,
             telemetry,
             logs,
@@ -79,7 +82,10 @@ impl Proxy {
         let import = Import::new(forwarder.relay(), &settings.import, telemetry.clone());
         let shown = Arc::new(Mutex::new(settings.clone()));
         let (phase, _) = watch::channel(Phase::Starting);
-        let doors = pages::open(http, grpc, &import, &shown, &phase, quit, &telemetry)?;
+        let insight = Insight::start(&settings, gather, &phase, &telemetry)?;
+        let offer = Offer { import: Some(&import), pages: insight.router(&telemetry) };
+        let sockets = Sockets { http, grpc };
+        let doors = pages::open(sockets, offer, &shown, &phase, quit, &telemetry)?;
         Ok(Proxy {
             settings,
             shown,
@@ -93,6 +99,7 @@ impl Proxy {
             own,
             doors,
             certificates,
+            insight,
         })
     }
 
@@ -163,8 +170,9 @@ impl Proxy {
 
     /// Takes nothing more in, and delivers what is in the outbox.
     async fn drain(self) {
-        let Proxy { telemetry, logs, phase, import, forwarder, own, doors, .. } = self;
+        let Proxy { telemetry, logs, phase, import, forwarder, own, doors, mut insight, .. } = self;
         notify(&[NotifyState::Stopping]);
+        let farewell = tokio::spawn(insight.farewell());
         // It waits for threads, which must not hold up the runtime. What was answered with yes
         // until here is in the outbox.
         if let Err(error) = spawn_blocking(move || import.close()).await {
@@ -179,6 +187,9 @@ impl Proxy {
         if let Err(error) = last_report.await {
             error!(%error, "the last report failed");
         }
+        if let Err(error) = farewell.await {
+            error!(%error, "the farewell failed");
+        }
         phase.send_replace(Phase::Stopped);
         doors.close().await;
     }
@@ -191,7 +202,7 @@ async fn ended(ring: &mut watch::Receiver<Arc<Ring>>) {
 }
 
 /// Says what there is to say about ourselves.
-fn report(logs: &Logs, own: &mut Option<OwnTelemetry>, telemetry: &Telemetry) {
+pub(super) fn report(logs: &Logs, own: &mut Option<OwnTelemetry>, telemetry: &Telemetry) {
     logs.report_left_out(telemetry);
     if let Some(own) = own {
         own.report(telemetry);

@@ -181,6 +181,9 @@ metrics! {
     /// When the last flush began, since 1970.
     FLUSH_FLUSH_TIMESTAMP_NS = "flush.flush_timestamp_ns", Gauge, Nanoseconds;
 
+    /// How long the last flush took, delivering not included.
+    FLUSH_LAST_TOTAL_DURATION_NS = "flush.last_total_duration_ns", Gauge, Nanoseconds;
+
     // Requests to Datadog, one set for each thing posted.
 
     /// Time of one request for series (`part` json, post).
@@ -310,6 +313,25 @@ metrics! {
     SPOOL_CORRUPT_TOTAL = "spool.corrupt_total", Counter, One;
     /// Failures of the disk (`spool`, `cause` full, read_only, permission, locked, missing, io).
     SPOOL_ERROR_TOTAL = "spool.error_total", Counter, One;
+
+    // Telling a gatherer, and being one.
+
+    /// 1 while registered with the gatherer.
+    PROVIDER_REGISTERED = "provider.registered", Gauge, One;
+    /// Questions of the gatherer.
+    PROVIDER_POLLS_TOTAL = "provider.polls_total", Counter, One;
+    /// Providers that are connected.
+    GATHERER_PROVIDERS = "gatherer.providers", Gauge, One;
+    /// Connections of would-be providers that were refused (`reason`).
+    GATHERER_REFUSED_TOTAL = "gatherer.refused_total", Counter, One;
+    /// Questions asked.
+    GATHERER_POLLS_TOTAL = "gatherer.polls_total", Counter, One;
+    /// Those without an answer (`cause` timeout, failed, lost).
+    GATHERER_POLL_ERRORS_TOTAL = "gatherer.poll_errors_total", Counter, One;
+    /// Time from asking all to the last answer.
+    GATHERER_ROUND_DURATION_NS = "gatherer.round_duration_ns", Duration, Nanoseconds;
+    /// Writes of stats.json that failed.
+    GATHERER_WRITE_ERRORS_TOTAL = "gatherer.write_errors_total", Counter, One;
 
     // The rest of the house.
 

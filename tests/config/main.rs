@@ -1,5 +1,6 @@
 //! The configuration as its writer meets it: files in, settings or sentences out.
 
+mod gatherer;
 mod proxy;
 mod sinks;
 

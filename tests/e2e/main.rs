@@ -17,6 +17,7 @@ mod faults_clients;
 mod faults_host;
 mod fleet;
 mod flush_conformance;
+mod gatherer;
 mod graphite;
 mod host;
 mod import;

@@ -8,15 +8,26 @@ use crate::config::machine::Machine;
 use crate::config::problem::Report;
 use crate::config::raw::{One, Raw};
 use crate::config::secret::{BaseUrl, Secret};
-use crate::config::settings::HttpSettings;
+use crate::config::settings::{HttpSettings, Program};
 
 /// Loopback until told otherwise.
 const HTTP_ADDRESS: &str = "127.0.0.1:8127";
+/// A gatherer may run beside a daemon.
+const HTTP_ADDRESS_OF_A_GATHERER: &str = "127.0.0.1:8132";
 
 /// The HTTP server. An empty `http_address` is none.
-pub(super) fn http(raw: &Raw, machine: &Machine, report: &mut Report) -> HttpSettings {
+pub(super) fn http(
+    program: Program,
+    raw: &Raw,
+    machine: &Machine,
+    report: &mut Report,
+) -> HttpSettings {
+    let default = match program {
+        Program::Daemon | Program::Proxy => HTTP_ADDRESS,
+        Program::Gatherer => HTTP_ADDRESS_OF_A_GATHERER,
+    };
     let address = match &raw.http_address {
-        None => Listener::<HttpAddress>::parse(HTTP_ADDRESS, machine).ok(),
+        None => Listener::<HttpAddress>::parse(default, machine).ok(),
         Some(given) if given.value.is_empty() => None,
         Some(given) => Listener::<HttpAddress>::parse(&given.value, machine)
             .map_err(|what| report.refuse(&given.source, what, HTTP_FORMS))

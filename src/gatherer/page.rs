@@ -1,0 +1,108 @@
+//! An instance that is polled over HTTP, because it cannot register.
+
+use std::sync::Arc;
+
+use reqwest::{ClientBuilder, Url};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tracing::warn;
+
+use super::House;
+use super::roll::Poll;
+use super::session::now;
+use super::store::{Entry, Gathered};
+use crate::config::secret::BaseUrl;
+use crate::net::http::causes;
+use crate::provider::wire::MAX_LINE_BYTES;
+use crate::provider::{INSTANCE_HEADER, is_id};
+use crate::telemetry::names;
+
+/// What is asked for: the page of our own instances, and of Tahoe-LAFS's.
+const PATH: &str = "/statistics?t=json";
+
+/// One such instance.
+pub(super) struct Page {
+    client: reqwest::Client,
+    url: Url,
+    shown: String,
+    polls: mpsc::Receiver<Poll>,
+}
+
+impl Page {
+    /// One at `url`, and the way to have it asked.
+    pub(super) fn new(
+        url: &BaseUrl,
+        client_for: impl Fn(&Url) -> ClientBuilder,
+    ) -> Result<(Page, mpsc::Sender<Poll>), reqwest::Error> {
+        let shown = url.redacted();
+        // The configuration has checked it; a client that is never used tells of one it let by.
+        let text = format!("{}{PATH}", url.reveal());
+        let client = match Url::parse(&text) {
+            Ok(url) => client_for(&url).build().map(|client| (client, url))?,
+            Err(_) => {
+                let error = reqwest::Client::new().get(&text).build();
+                return Err(error.expect_err("it is no URL").without_url());
+            }
+        };
+        let ((client, url), (ask, polls)) = (client, mpsc::channel(1));
+        Ok((Page { client, url, shown, polls }, ask))
+    }
+
+    /// Asks at once, and then whenever a round wants to know.
+    pub(super) async fn serve(mut self, house: Arc<House>) {
+        self.ask(&house).await;
+        house.changed.notify_one();
+        while let Some(_poll) = self.polls.recv().await {
+            self.ask(&house).await;
+        }
+    }
+
+    async fn ask(&self, house: &House) {
+        house.telemetry.count(names::GATHERER_POLLS_TOTAL, "", 1);
+        let url = &self.shown;
+        match timeout(house.poll_timeout, self.get()).await {
+            Ok(Ok((id, entry))) => house.note_entry(&id, entry),
+            Ok(Err(error)) => {
+                house.failed("failed");
+                warn!(url, error, "an instance could not be polled");
+            }
+            Err(_) => {
+                house.failed("timeout");
+                warn!(url, "an instance does not answer");
+            }
+        }
+    }
+
+    async fn get(&self) -> Result<(String, Entry), String> {
+        let what = |error: reqwest::Error| causes(&error.without_url());
+        let mut answer = self.client.get(self.url.clone()).send().await.map_err(what)?;
+        if !answer.status().is_success() {
+            return Err(format!("it answers {}", answer.status()));
+        }
+        let id = answer.headers().get(INSTANCE_HEADER).and_then(|id| id.to_str().ok());
+        let id = id.filter(|id| is_id(id)).map_or_else(|| id_of(&self.url), str::to_owned);
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(what)? {
+            body.extend_from_slice(&chunk);
+            if body.len() > MAX_LINE_BYTES {
+                return Err("its answer is too long".to_owned());
+            }
+        }
+        let stats: Gathered = serde_json::from_slice(&body)
+            .map_err(|error| format!("its answer has another form: {error}"))?;
+        let host = self.url.host_str().unwrap_or_default().to_owned();
+        let nickname = host.clone();
+        let address = Some(host);
+        Ok((id, Entry { timestamp: now(), nickname, stats, epoch: None, address }))
+    }
+}
+
+/// The id of an instance that does not say who it is.
+fn id_of(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port_or_known_default().unwrap_or_default();
+    let legal = |c: char| if c.is_ascii_alphanumeric() || ".-".contains(c) { c } else { '_' };
+    let id: String = format!("url-{host}_{port}").chars().map(legal).collect();
+    // A host may be longer than an id.
+    id.chars().take(64).collect()
+}
