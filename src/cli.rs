@@ -2,6 +2,7 @@
 
 pub mod emit;
 pub mod explain;
+pub mod munin;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -1,11 +1,14 @@
 //! The `veneur` program: arguments, configuration, run, exit codes.
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::UNIX_EPOCH;
 
 use veneur::cli::emit::{self, EmitError};
 use veneur::cli::explain::{self, ExplainError};
+use veneur::cli::munin;
 use veneur::cli::{self, Command, RunArguments};
 use veneur::config::settings::SinkSettings;
 use veneur::config::{self, Loaded, Problems, Program};
@@ -20,6 +23,10 @@ const EXIT_USAGE: u8 = 64;
 fn main() -> ExitCode {
     // Named once for the whole process: no other cryptography is in it.
     let _only_one = rustls::crypto::ring::default_provider().install_default();
+    let mut arguments = std::env::args_os();
+    if let Some(name) = arguments.next().as_deref().and_then(munin::plugin_of) {
+        return plugin(&name, &arguments.collect::<Vec<_>>());
+    }
     match cli::parse(std::env::args_os()) {
         Ok(Command::Help) => print(cli::HELP),
         Ok(Command::Version) => print(concat!("veneur ", env!("CARGO_PKG_VERSION"), "\n")),
@@ -42,6 +49,24 @@ fn main() -> ExitCode {
         },
         Ok(Command::Run(arguments)) => check_or_run(&arguments),
         Err(error) => fail(&format!("{error}; see veneur --help"), EXIT_USAGE),
+    }
+}
+
+/// Is a munin plugin.
+fn plugin(name: &str, arguments: &[OsString]) -> ExitCode {
+    let environment = munin::Environment::read(|name| std::env::var(name).ok());
+    let environment = match environment {
+        Ok(environment) => environment,
+        Err(error) => return fail(&error, 2),
+    };
+    let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs_f64();
+    let said = munin::run(name, arguments, &environment, now);
+    if !said.stderr.is_empty() {
+        say(said.stderr.trim_end());
+    }
+    match said.code {
+        0 => print(&said.stdout),
+        code => ExitCode::from(code),
     }
 }
 

@@ -26,6 +26,7 @@ mod ledger;
 mod legacy_set;
 mod lifecycle;
 mod limits;
+mod munin;
 mod node;
 mod outage;
 mod proxy;
