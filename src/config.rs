@@ -33,7 +33,7 @@ pub mod upstream;
 mod validate;
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use machine::Machine;
@@ -56,6 +56,8 @@ pub struct Loaded {
     pub settings: Settings,
     /// What its writer should know: unknown keys, settings without effect.
     pub warnings: Vec<Problem>,
+    /// The files that its settings name, which a reload reads again.
+    pub files: Vec<PathBuf>,
 }
 
 /// Reads the file at `path`, if there is one, and lays `environment` over it and over the
@@ -185,11 +187,11 @@ fn parse_as(
     if report.problems.is_empty() {
         report.problems.extend(validate::lacks(&settings, &name));
     }
-    let Report { mut problems, mut warnings } = report;
+    let Report { mut problems, mut warnings, files } = report;
     problems.sort();
     warnings.sort();
     if problems.is_empty() {
-        return Ok(Loaded { settings, warnings });
+        return Ok(Loaded { settings, warnings, files });
     }
     Err(Problems { problems, warnings })
 }

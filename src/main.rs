@@ -13,6 +13,7 @@ use veneur::cli::{self, Command, RunArguments};
 use veneur::config::settings::SinkSettings;
 use veneur::config::{self, Loaded, Problems, Program};
 use veneur::gatherer::init;
+use veneur::server::sandbox::{self, Sandbox};
 use veneur::server::{Server, panics};
 use veneur::telemetry::sentry::{self, Reporter};
 use veneur::telemetry::{Telemetry, logging};
@@ -104,10 +105,13 @@ fn run(loaded: Loaded, arguments: RunArguments) -> Result<(), Box<dyn Error>> {
     let settings = &loaded.settings;
     let telemetry = Telemetry::default();
     panics::end_process();
+    // Before there is any other thread.
+    let sandbox = settings.sandbox.then(|| sandbox::enter(&loaded, arguments.config.as_deref()));
     let hostname = settings.hostname.as_deref();
     let reporter = sentry::start(settings.sentry_dsn.as_ref(), hostname, &telemetry)?;
     let logs = logging::init(settings.debug, reporter.as_ref().map(Reporter::errors))?;
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    sandbox.iter().for_each(Sandbox::report);
     let ended = Server::build(loaded, arguments.takeover, telemetry, logs.clone())
         .and_then(|server| server.run(Box::new(move || load(&arguments))));
     if let Some(reporter) = reporter {

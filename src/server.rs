@@ -14,6 +14,7 @@ mod pages;
 pub mod panics;
 mod proxy;
 mod reload;
+pub mod sandbox;
 mod signals;
 mod sources;
 mod stats;

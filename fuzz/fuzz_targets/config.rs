@@ -25,7 +25,7 @@ fn parse(text: &str) -> Result<Loaded, Problems> {
 
 fuzz_target!(|text: &str| {
     match parse(text) {
-        Ok(Loaded { settings, warnings: _ }) => {
+        Ok(Loaded { settings, .. }) => {
             for shown in [settings.effective_yaml(), settings.effective_json()] {
                 if !shown.contains(REDACTED) {
                     let again = parse(&shown).unwrap_or_else(|problems| panic!("{problems}"));

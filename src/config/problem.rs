@@ -5,6 +5,7 @@
 //! accepted. Values of secret keys are never quoted, and URLs without their credentials.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Where a setting was written. Problems are listed in this order.
@@ -122,6 +123,8 @@ pub(super) struct Report {
     pub(super) problems: Vec<Problem>,
     /// What the operator should know although it works.
     pub(super) warnings: Vec<Problem>,
+    /// Files that were read because settings name them.
+    pub(super) files: Vec<PathBuf>,
 }
 
 impl Report {

@@ -138,6 +138,7 @@ pub(super) struct Raw {
     pub(super) gatherer_urls: Many<String>,
     pub(super) gatherer_max_providers: One<u64>,
     pub(super) takeover_socket: One<String>,
+    pub(super) sandbox: One<bool>,
     pub(super) stats_address: One<String>,
     pub(super) sentry_dsn: One<String>,
     pub(super) debug: One<bool>,
@@ -214,6 +215,7 @@ const OF_A_PROXY: &[&str] = &[
     "instance_id",
     "state_directory",
     "gatherer.",
+    "sandbox",
     "stats_address",
     "sentry_dsn",
     "debug",
@@ -391,6 +393,7 @@ pub(super) static ROWS: &[Row] = &[
     Row::new("gatherer.max_providers", |raw, read| raw.gatherer_max_providers = read.one()),
     // The daemon itself
     Row::new("takeover_socket", |raw, read| raw.takeover_socket = read.one()),
+    Row::new("sandbox", |raw, read| raw.sandbox = read.one()),
     Row::new("stats_address", |raw, read| raw.stats_address = read.one()),
     Row::new("sentry_dsn", |raw, read| raw.sentry_dsn = read.one()).secret(),
     Row::new("debug", |raw, read| raw.debug = read.one()),

@@ -31,6 +31,7 @@ impl Settings {
             reference,
             gatherer,
             takeover_socket,
+            sandbox,
             stats_address,
             sinks: _,
             spool,
@@ -61,6 +62,7 @@ impl Settings {
         compare("instance_id, state_directory", *identity == new.identity);
         compare("gatherer", (reference, gatherer) == (&new.reference, &new.gatherer));
         compare("takeover_socket", *takeover_socket == new.takeover_socket);
+        compare("sandbox", *sandbox == new.sandbox);
         compare("stats_address", *stats_address == new.stats_address);
         compare("sinks", self.has_the_sinks_of(new));
         compare("spool", *spool == new.spool);

@@ -87,6 +87,8 @@ pub struct Settings {
     pub gatherer: Option<GathererSettings>,
     /// Where a successor comes for our sockets; `None`: there is none.
     pub takeover_socket: Option<PathBuf>,
+    /// Give up all files and ports that are not needed.
+    pub sandbox: bool,
     /// Where own telemetry goes as DogStatsD (`HOST:PORT`, UDP); `None` is into our own pipeline.
     pub stats_address: Option<String>,
     /// Where points go: at least one, but for a proxy; no two of a name.

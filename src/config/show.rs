@@ -92,6 +92,7 @@ fn effective(settings: &Settings) -> Vec<(&'static str, Value)> {
         reference,
         gatherer,
         takeover_socket,
+        sandbox,
         stats_address,
         sinks,
         spool,
@@ -132,6 +133,7 @@ fn effective(settings: &Settings) -> Vec<(&'static str, Value)> {
     shown.extend(shown_gatherer(reference.as_ref(), gatherer.as_ref()));
     shown.extend([
         ("takeover_socket", json!(takeover_socket)),
+        ("sandbox", json!(sandbox)),
         ("stats_address", json!(stats_address.as_deref().unwrap_or(""))),
         ("sentry_dsn", json!(hidden(sentry_dsn.is_some()))),
         ("debug", json!(debug)),

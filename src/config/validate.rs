@@ -87,6 +87,7 @@ pub(super) fn settings(
         reference: gatherer::reference(raw, machine, report),
         gatherer: gatherer::gatherer(program, raw, machine, report),
         takeover_socket,
+        sandbox: flag(&raw.sandbox, false),
         stats_address: delivery::stats_address(&raw.stats_address, report),
         sinks,
         spool: spool::spool(raw, report),

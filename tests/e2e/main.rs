@@ -31,6 +31,7 @@ mod node;
 mod outage;
 mod proxy;
 mod relay;
+mod sandbox;
 mod secrets;
 mod sinks;
 mod support;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 
@@ -13,8 +14,11 @@ use crate::access::page;
 use crate::authority::Authority;
 use crate::support::{Daemon, scratch_directory};
 
-/// One ring takes everything, so only one of these can be set.
-const ONE_OF: [&str; 2] = ["forward_address", "grpc_forward_address"];
+/// One ring takes everything, and one sink the spans, so of these only half can be set at once.
+const LEFT_OUT: [[&str; 2]; 2] = [
+    ["forward_address", "trace_api_address"],
+    ["grpc_forward_address", "datadog_trace_api_address"],
+];
 
 /// Refuses every request with an answer that repeats it. Returns where.
 fn echo() -> String {
@@ -47,7 +51,7 @@ fn set(config: &mut Map<String, Value>, key: &str, value: Value) {
 }
 
 /// A configuration with every confidential setting there is but `but`, and what must not be seen.
-fn config(authority: &Authority, but: &str) -> (Value, Vec<String>) {
+fn config(authority: &Authority, directory: &Path, but: [&str; 2]) -> (Value, Vec<String>) {
     let mut config = json!({
         "interval": "200ms",
         "debug": true,
@@ -57,12 +61,13 @@ fn config(authority: &Authority, but: &str) -> (Value, Vec<String>) {
         "grpc_address": "127.0.0.1:0",
         "stats_address": "127.0.0.1:9",
         "http": {"config": true},
-        "forward_format": if but == ONE_OF[0] { "grpc" } else { "protobuf" },
+        "gatherer": {"directory": directory, "address": "127.0.0.1:0"},
+        "forward_format": if but == LEFT_OUT[0] { "grpc" } else { "protobuf" },
     });
     let (fields, elsewhere) = (config.as_object_mut().expect("an object"), echo());
     let (mut secrets, mut sinks) = (Vec::new(), Map::new());
     for (n, Confidential { sink, key, is_url }) in confidential().enumerate() {
-        if key == but {
+        if but.contains(&key) {
             continue;
         }
         let secret = format!("hunter{n}hunter{n}");
@@ -70,6 +75,8 @@ fn config(authority: &Authority, but: &str) -> (Value, Vec<String>) {
             format!("http://user:{secret}@{elsewhere}")
         } else if key == "sentry_dsn" {
             format!("https://{secret}@127.0.0.1:9/1")
+        } else if key == "gatherer.reference" {
+            format!("gather://{secret}@127.0.0.1:9")
         } else if key.ends_with("tls_key") {
             let identity = authority.server();
             let certificate = key.replace("tls_key", "tls_certificate");
@@ -83,6 +90,8 @@ fn config(authority: &Authority, but: &str) -> (Value, Vec<String>) {
         };
         secrets.push(secret);
         match sink {
+            // It takes a list alone.
+            None if key == "gatherer.urls" => set(fields, key, json!([value])),
             None => set(fields, key, json!(value)),
             Some(kind) => {
                 let name = format!("{kind}-too");
@@ -104,12 +113,12 @@ fn assert_hidden(secrets: &[String], place: &str, text: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_that_can_be_looked_at_shows_a_secret() {
     let authority = Authority::new("ours");
-    for but in ONE_OF {
-        let (config, secrets) = config(&authority, but);
+    for but in LEFT_OUT {
+        let directory = scratch_directory();
+        let (config, secrets) = config(&authority, &directory, but);
         assert!(secrets.len() > 20, "{secrets:?}");
         let (yaml, token) = (config.to_string(), config["http"]["token"].clone());
         let token = token.as_str().expect("it is confidential, and set above").to_owned();
-        let directory = scratch_directory();
         let file = directory.join("veneur.yaml");
         fs::write(&file, &yaml).expect("the scratch directory can be written");
         for argument in ["--print-config", "--validate-config"] {
@@ -120,7 +129,6 @@ async fn nothing_that_can_be_looked_at_shows_a_secret() {
             assert!(output.status.success(), "{text}");
             assert_hidden(&secrets, argument, &text);
         }
-        fs::remove_dir_all(&directory).expect("it is ours");
 
         let daemon = tokio::task::spawn_blocking(move || {
             let mut daemon = Daemon::start(&yaml);
@@ -159,5 +167,6 @@ async fn nothing_that_can_be_looked_at_shows_a_secret() {
         .expect("it stops");
         assert_hidden(&secrets, "the log", &log);
         assert_hidden(&secrets, "standard output", &output);
+        fs::remove_dir_all(&directory).expect("it is ours");
     }
 }

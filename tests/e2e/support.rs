@@ -85,6 +85,13 @@ impl Daemon {
         fs::write(self.directory.join(CONFIG), yaml).expect("the scratch directory can be written");
     }
 
+    /// Puts another file in the place of its configuration file.
+    pub(crate) fn replace_configuration(&self, yaml: &str) {
+        let new = self.directory.join("new.yaml");
+        fs::write(&new, yaml).expect("the scratch directory can be written");
+        fs::rename(new, self.directory.join(CONFIG)).expect("the scratch directory can be written");
+    }
+
     /// Starts it without a file and waits until it is ready.
     pub(crate) fn start_plain(environment: &[(&str, &str)]) -> Daemon {
         let mut command = Command::new(env!("CARGO_BIN_EXE_veneur"));

@@ -24,7 +24,7 @@ use crate::ledger::settle;
 use crate::support::{DEADLINE, Daemon, free_port, http, scratch_directory, wait_until};
 
 /// Where a daemon and its successors are to be found.
-struct Place {
+pub(crate) struct Place {
     directory: PathBuf,
     config: Value,
     /// Takes their own telemetry, and forgets it.
@@ -32,7 +32,7 @@ struct Place {
 }
 
 impl Place {
-    fn new(intake: &FakeIntake, interval: &str) -> Place {
+    pub(crate) fn new(intake: &FakeIntake, interval: &str) -> Place {
         let directory = scratch_directory();
         let statsd = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
         let config = json!({
@@ -52,7 +52,7 @@ impl Place {
         Place { directory, config, _statsd: statsd }
     }
 
-    fn with(&self, more: Value) -> String {
+    pub(crate) fn with(&self, more: Value) -> String {
         let mut config = self.config.clone();
         let fields = config.as_object_mut().expect("an object");
         fields.extend(more.as_object().expect("an object").clone());
@@ -63,7 +63,7 @@ impl Place {
         self.config.to_string()
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
 }
@@ -76,7 +76,7 @@ impl Drop for Place {
 }
 
 /// Clients that send a counter each until they are stopped.
-struct Load {
+pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     clients: Vec<(&'static str, JoinHandle<u64>)>,
 }
@@ -86,7 +86,7 @@ const BURST: u64 = 10;
 const REST: Duration = Duration::from_millis(10);
 
 impl Load {
-    fn start(daemon: &Daemon) -> Load {
+    pub(crate) fn start(daemon: &Daemon) -> Load {
         let mut load = Load { stop: Arc::default(), clients: Vec::new() };
         let address = |scheme: &str| {
             let found = daemon.statsd.iter().find_map(|address| address.strip_prefix(scheme));
@@ -147,7 +147,7 @@ impl Load {
     }
 
     /// Stops all clients; what each has sent.
-    fn stop(self) -> BTreeMap<String, f64> {
+    pub(crate) fn stop(self) -> BTreeMap<String, f64> {
         self.stop.store(true, Ordering::Relaxed);
         let sent = self.clients.into_iter().map(|(name, client)| {
             (name.to_owned(), client.join().expect("nothing it sends fails") as f64)
@@ -157,7 +157,7 @@ impl Load {
 }
 
 /// What has arrived of each counter that was taken. No series has two points of one second.
-fn arrived(intake: &FakeIntake) -> BTreeMap<String, f64> {
+pub(crate) fn arrived(intake: &FakeIntake) -> BTreeMap<String, f64> {
     let mut totals = BTreeMap::new();
     let mut seconds = BTreeMap::new();
     let taken = intake.received().into_iter().filter(|request| request.is_taken());
@@ -177,7 +177,7 @@ fn arrived(intake: &FakeIntake) -> BTreeMap<String, f64> {
     totals
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.expect("it does not panic")
 }
 

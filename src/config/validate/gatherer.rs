@@ -60,6 +60,7 @@ pub(super) fn reference(raw: &Raw, machine: &Machine, report: &mut Report) -> Op
 }
 
 fn text_of(file: &Given<String>, machine: &Machine, report: &mut Report) -> Option<String> {
+    report.files.push(file.value.clone().into());
     let read = (machine.read)(Path::new(&file.value))
         .and_then(|bytes| String::from_utf8(bytes).map_err(|_| std::io::Error::other("not UTF-8")));
     read.map_err(|error| {

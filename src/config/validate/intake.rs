@@ -195,6 +195,7 @@ pub(super) fn pem(
     let text = if given.value.contains("-----BEGIN") {
         given.value.clone()
     } else {
+        report.files.push(given.value.clone().into());
         match (machine.read)(Path::new(&given.value)) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) => {
