@@ -30,12 +30,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{interval, sleep};
-use tracing::{info, warn};
+use tracing::warn;
 
-use crate::config::reference::Reference;
 use crate::config::secret::Secret;
 use crate::config::settings::GathererSettings;
-use crate::net::http::client_for;
 use crate::telemetry::{Telemetry, names};
 use roll::Roll;
 pub use setup::{InitError, init};
@@ -69,6 +67,9 @@ pub enum SetupError {
     /// What is kept as the token is none.
     #[error("{path} holds no token", path = .0.display())]
     NoToken(PathBuf),
+    /// One of the URLs, as it may be shown.
+    #[error("cannot poll {0}: it is no URL")]
+    Url(String),
     /// No HTTP client for the URLs.
     #[error("cannot poll over HTTP: {0}")]
     Http(#[from] reqwest::Error),
@@ -84,7 +85,6 @@ pub struct Gatherer {
     tasks: JoinSet<()>,
     writer: JoinHandle<()>,
     address: SocketAddr,
-    reference: Reference,
 }
 
 impl Gatherer {
@@ -102,7 +102,7 @@ impl Gatherer {
         let address = listener.local_addr()?;
         setup::directory(&settings.directory)?;
         let token = setup::token(settings)?;
-        let reference = setup::reference(&settings.directory, &token, address, hostname)?;
+        setup::keep_reference(&settings.directory, &token, address, hostname)?;
         let store = Store::new(&settings.directory, settings.file_mode);
         let roll = Roll::new(store.read()?, settings.max_providers.get());
         listener.set_nonblocking(true)?;
@@ -120,24 +120,19 @@ impl Gatherer {
         let mut tasks = JoinSet::new();
         let mut pages = Vec::new();
         for url in &settings.urls {
-            let (page, polls) = page::Page::new(url, client_for)?;
+            let (page, polls) = page::Page::new(url)?;
             pages.push(polls);
             tasks.spawn(page.serve(Arc::clone(&house)));
         }
         tasks.spawn(rounds::rounds(Arc::clone(&house), pages));
         tasks.spawn(accept(listener, Arc::clone(&house)));
         let writer = tokio::spawn(rounds::write_changes(Arc::clone(&house), store));
-        Ok(Gatherer { house, tasks, writer, address, reference })
+        Ok(Gatherer { house, tasks, writer, address })
     }
 
     /// Where providers register.
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// What a provider needs to know to register.
-    pub fn reference(&self) -> &Reference {
-        &self.reference
     }
 
     /// Lets go of the providers and writes what it has.
@@ -222,14 +217,4 @@ async fn accept(listener: tokio::net::TcpListener, house: Arc<House>) {
             }
         }
     }
-}
-
-/// Says where the gatherer is, once it is ready.
-pub fn say_ready(gatherer: &Gatherer, settings: &GathererSettings) {
-    info!(
-        address = %gatherer.address,
-        directory = %settings.directory.display(),
-        poll_interval = ?settings.poll_interval,
-        "gathering"
-    );
 }

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use reqwest::{ClientBuilder, Url};
+use reqwest::Url;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::House;
 use super::roll::Poll;
 use super::session::now;
 use super::store::{Entry, Gathered};
+use super::{House, SetupError};
 use crate::config::secret::BaseUrl;
-use crate::net::http::causes;
+use crate::net::http::{causes, client_for};
 use crate::provider::wire::MAX_LINE_BYTES;
 use crate::provider::{INSTANCE_HEADER, is_id};
 use crate::telemetry::names;
@@ -30,21 +30,15 @@ pub(super) struct Page {
 
 impl Page {
     /// One at `url`, and the way to have it asked.
-    pub(super) fn new(
-        url: &BaseUrl,
-        client_for: impl Fn(&Url) -> ClientBuilder,
-    ) -> Result<(Page, mpsc::Sender<Poll>), reqwest::Error> {
+    ///
+    /// # Errors
+    /// It is no URL, or there is no client for it.
+    pub(super) fn new(url: &BaseUrl) -> Result<(Page, mpsc::Sender<Poll>), SetupError> {
         let shown = url.redacted();
-        // The configuration has checked it; a client that is never used tells of one it let by.
-        let text = format!("{}{PATH}", url.reveal());
-        let client = match Url::parse(&text) {
-            Ok(url) => client_for(&url).build().map(|client| (client, url))?,
-            Err(_) => {
-                let error = reqwest::Client::new().get(&text).build();
-                return Err(error.expect_err("it is no URL").without_url());
-            }
-        };
-        let ((client, url), (ask, polls)) = (client, mpsc::channel(1));
+        let url = Url::parse(&format!("{}{PATH}", url.reveal()));
+        let url = url.map_err(|_| SetupError::Url(shown.clone()))?;
+        let client = client_for(&url).build()?;
+        let (ask, polls) = mpsc::channel(1);
         Ok((Page { client, url, shown, polls }, ask))
     }
 

@@ -75,7 +75,11 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, house: Arc<House>
     session.house.roll().remove(&id, ticket);
     match ended {
         Ok(why) => info!(id, why, "a provider is gone"),
-        Err(error) => warn!(id, %error, "a provider is gone"),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            warn!(id, %error, "a provider is let go of");
+        }
+        // That connections break is normal life.
+        Err(error) => info!(id, why = LOST, %error, "a provider is gone"),
     }
 }
 

@@ -98,20 +98,21 @@ pub(super) fn token(settings: &GathererSettings) -> Result<Secret, SetupError> {
     Ok(Secret::new(token))
 }
 
-/// The reference that is kept in the directory. It is made if there is none, or one with
-/// another token or port: the name by which providers find us may be one that we do not know.
-pub(super) fn reference(
+/// Sees to it that the reference for providers is in the directory. It is made if there is none,
+/// or one with another token or port: the name by which they find us may be one that we do not
+/// know.
+pub(super) fn keep_reference(
     directory: &Path,
     token: &Secret,
     bound: SocketAddr,
     hostname: Option<&str>,
-) -> Result<Reference, SetupError> {
+) -> Result<(), SetupError> {
     let path = directory.join(REFERENCE_FILE);
     let kept = read(&path)?.and_then(|text| Reference::parse(text.trim()).ok());
     let port = format!(":{}", bound.port());
     let is_ours = |kept: &Reference| kept.token() == token && kept.address().ends_with(&port);
-    if let Some(kept) = kept.filter(is_ours) {
-        return Ok(kept);
+    if kept.as_ref().is_some_and(is_ours) {
+        return Ok(());
     }
     let address = match hostname {
         Some(hostname) if bound.ip().is_unspecified() => format!("{hostname}:{}", bound.port()),
@@ -119,8 +120,7 @@ pub(super) fn reference(
     };
     let reference = Reference::new(token.clone(), &address);
     let reference = reference.map_err(|what| SetupError::System(io::Error::other(what)))?;
-    write(&path, &format!("{}\n", reference.reveal()), SECRET_MODE)?;
-    Ok(reference)
+    write(&path, &format!("{}\n", reference.reveal()), SECRET_MODE)
 }
 
 fn read(path: &Path) -> Result<Option<String>, SetupError> {

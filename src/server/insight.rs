@@ -3,10 +3,11 @@
 
 use axum::Router;
 use tokio::sync::watch;
+use tracing::info;
 
 use super::StartError;
 use crate::config::Settings;
-use crate::gatherer::{self, Gatherer};
+use crate::gatherer::Gatherer;
 use crate::ingest::{HttpListener, HttpSocket};
 use crate::model::Phase;
 use crate::provider::process::{self, Watched};
@@ -55,7 +56,8 @@ impl Insight {
         let gatherer = match (&settings.gatherer, gather.map(|listener| listener.socket)) {
             (Some(settings), Some(HttpSocket::Tcp(listener))) => {
                 let gatherer = Gatherer::start(settings, listener, hostname, telemetry)?;
-                gatherer::say_ready(&gatherer, settings);
+                let (address, directory) = (gatherer.address(), settings.directory.display());
+                info!(%address, %directory, poll_interval = ?settings.poll_interval, "gathering");
                 Some(gatherer)
             }
             (_, Some(HttpSocket::Unix(_)) | None) | (None, _) => None,

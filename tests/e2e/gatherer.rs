@@ -9,7 +9,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use veneur::config::reference::Reference;
+use veneur::provider::registration::{Registration, State};
+use veneur::provider::{Identity, Provider};
 
+use crate::host;
 use crate::support::{DEADLINE, Daemon, http, scratch_directory, wait_until};
 
 /// A gatherer on ports of its own, with this poll interval.
@@ -510,4 +514,87 @@ fn init_makes_a_directory_to_start_from() {
     daemon.stop();
     let kept = fs::read_to_string(directory.join("stats_gatherer.ref")).expect("it stays");
     assert_eq!(reference, kept);
+}
+
+#[test]
+fn a_full_disk_leaves_the_old_file_until_there_is_room_again() {
+    if !host::can_mount() {
+        return host::leave_out("no mount name space to be had for a small disk");
+    }
+    let directory = scratch_directory();
+    let disk = directory.join("disk");
+    fs::create_dir(&disk).expect("the directory can be written");
+    let file = directory.join("gatherer.yaml");
+    let yaml = gatherer_yaml(&disk, "100ms", "  token: t0ken\n");
+    fs::write(&file, &yaml).expect("the directory can be written");
+    let script = format!(
+        "mount -t tmpfs -o size=256k none {} && exec {} gatherer -f {}",
+        disk.display(),
+        env!("CARGO_BIN_EXE_veneur"),
+        file.display()
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]);
+    let mut daemon = Daemon::launch(command, directory);
+    let gathering = daemon.wait_for_log(" gathering ");
+    let address = gathering.split("address=").nth(1).and_then(|rest| rest.split(' ').next());
+    let address = address.expect("it says where").trim_matches('"');
+    // Its disk is not ours, but we may look at it.
+    let disk = PathBuf::from(format!("/proc/{}/root{}", daemon.pid(), disk.display()));
+    let mut peer = Peer::provide(&format!("gather://t0ken@{address}"), "big");
+    let mut answer = |padding: usize| {
+        let seq = peer.question();
+        let stats = json!({"counters": {"x".repeat(padding): padding}, "stats": {}});
+        peer.say(&json!({"op": "stats", "seq": seq, "stats": stats}));
+    };
+    let has =
+        |padding: usize| stored(&disk)["big"]["stats"]["counters"]["x".repeat(padding)] == padding;
+    answer(1_000);
+    wait_until("it is written", || has(1_000));
+    answer(300_000);
+    daemon.wait_for_log("stats.json cannot be written: the old one stays");
+    assert!(has(1_000), "the old one is whole");
+    answer(2_000);
+    daemon.wait_for_log("stats.json can be written again");
+    assert!(has(2_000));
+    daemon.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_links_the_crate_appears_under_an_identity_of_its_own() {
+    let gatherer = Gatherer::start("100ms", "");
+    let reference = Reference::parse(&gatherer.reference()).expect("it is one");
+    let provider = Provider::new(Identity::new("my-program", "mine"));
+    provider.count("orders.accepted_total", 3);
+    let queue = provider.register("queue", |facts| facts.stat("queue.depth", Some(7.5)));
+    let registration = Registration::start(provider.clone(), reference, std::future::ready(()));
+    let mut state = registration.state();
+    state.wait_for(|state| *state == State::Registered).await.expect("it registers");
+    let told = |stored: &Value| stored["my-program"]["stats"].clone();
+    let gatherer = tokio::task::spawn_blocking(move || {
+        let stored = gatherer.wait_for("it is stored", |stored| told(stored).is_object());
+        assert_eq!(stored["my-program"]["nickname"], "mine");
+        assert_eq!(told(&stored)["counters"]["orders.accepted_total"], 3);
+        assert_eq!(told(&stored)["stats"]["queue.depth"], 7.5);
+        drop(queue);
+        gatherer.wait_for("the producer is gone", |stored| {
+            told(stored)["stats"]["queue.depth"].is_null()
+        });
+        gatherer
+    });
+    let mut gatherer = gatherer.await.expect("it is stored");
+    registration.leave().await;
+    let line = gatherer.daemon.wait_for_log("a provider is gone");
+    assert!(line.contains("left"), "{line}");
+    assert_eq!(*state.borrow(), State::Off);
+}
+
+#[test]
+fn statistics_are_for_those_who_show_the_token() {
+    let daemon = Daemon::start(
+        "interval: 5m\nudp_address: 127.0.0.1:0\nhttp_address: 127.0.0.1:0\n\
+         stats_address: 127.0.0.1:9\nhttp: {token: s3cret}\n",
+    );
+    assert_eq!(http(&daemon.http, "GET", "/statistics").0, 401);
+    assert_eq!(http(&daemon.http, "GET", "/healthcheck").0, 200);
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::UNIX_EPOCH;
 
+use crate::host;
 use crate::support::{DEADLINE, free_port, scratch_directory, wait_until};
 
 const VENEUR: &str = env!("CARGO_BIN_EXE_veneur");
@@ -53,7 +54,7 @@ fn said(program: &str, arguments: &[&str]) -> Option<String> {
 fn is_there(program: &str) -> bool {
     let there = Command::new(program).arg("--version").output().is_ok();
     if !there {
-        eprintln!("skipped: there is no {program} (Debian's package munin-node)");
+        host::leave_out(&format!("there is no {program} (Debian's package munin-node)"));
     }
     there
 }
@@ -123,9 +124,9 @@ fn munin_node_serves_it() {
     }
     // A node has one place for its configuration, which is ours in a name space of its own.
     let etc = Path::new("/etc/munin");
-    let can = Command::new("unshare").args(["-m", "true"]).status();
-    if !etc.is_dir() || !can.is_ok_and(|status| status.success()) {
-        return eprintln!("skipped: no mount name space to be had, or no {}", etc.display());
+    if !etc.is_dir() || !host::works(&["unshare", "--mount", "true"]) {
+        let why = format!("no mount name space to be had for us, or no {}", etc.display());
+        return host::leave_out(&why);
     }
     let directory = configuration(&["veneur_metrics_processed"]);
     let (port, shown) = (free_port(), directory.display());

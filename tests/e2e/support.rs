@@ -105,7 +105,8 @@ impl Daemon {
         daemon
     }
 
-    fn launch(mut command: Command, directory: PathBuf) -> Daemon {
+    /// Starts it by this command, and does not wait. The directory is its own.
+    pub(crate) fn launch(mut command: Command, directory: PathBuf) -> Daemon {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
