@@ -5,6 +5,7 @@
 
 mod apply;
 pub mod batch;
+pub mod checkpoint;
 pub mod class;
 pub mod classic;
 pub mod client_drops;
@@ -16,6 +17,7 @@ pub mod members;
 pub mod memory;
 pub mod render;
 pub mod shard;
+pub mod stored;
 
 pub use batch::{Batch, KeyHasher, OpKey, Ops, shard_of};
 pub use class::Class;
@@ -81,11 +83,13 @@ impl Aggregate {
     /// gauges, its value stays.
     fn merge(&mut self, other: Aggregate) {
         match (self, other) {
-            (Aggregate::Counter(sum), Aggregate::Counter(more)) => *sum += more,
+            (
+                Aggregate::Counter(sum) | Aggregate::Total(sum),
+                Aggregate::Counter(more) | Aggregate::Total(more),
+            ) => *sum += more,
             (Aggregate::Gauge(last), Aggregate::Gauge(value)) => *last = value,
             (Aggregate::Histogram(ours), Aggregate::Histogram(theirs)) => ours.merge(*theirs),
             (Aggregate::Set(ours), Aggregate::Set(theirs)) => ours.merge(&theirs),
-            (Aggregate::Total(sum), Aggregate::Total(more)) => *sum += more,
             (Aggregate::Timings(ours), Aggregate::Timings(theirs)) => ours.merge(*theirs),
             (ours, theirs) => unreachable!("{ours:?} and {theirs:?} are of one kind"),
         }

@@ -15,7 +15,8 @@
 //!
 //! Around it: [`config`] turns YAML and environment into settings, [`http`] answers health
 //! checks, [`telemetry`] counts what we do ourselves, [`net`] is what sinks and forwarding need
-//! of HTTP, [`spool`] keeps what they could not deliver, [`provider`] tells
+//! of HTTP, [`spool`] keeps what they could not deliver, [`checkpoint`] the
+//! open interval, [`provider`] tells
 //! whoever asks what we count, and [`gatherer`] asks others; [`server`] builds and runs it all, as a
 //! daemon or as a proxy that passes imports on, and [`cli`] holds the subcommands. [`model`] has
 //! the words they share.
@@ -24,6 +25,7 @@
 #![deny(unsafe_code)]
 
 pub mod aggregate;
+pub mod checkpoint;
 pub mod cli;
 pub mod config;
 pub mod forward;

@@ -20,6 +20,7 @@ pub mod cardinality;
 pub mod digest;
 pub mod legacy_set;
 pub mod metro;
+pub mod stored;
 
 pub use cardinality::{Cardinality, CardinalityError, member_hash};
 pub use digest::{Centroid, Digest, DigestError, Mode, Parts};

@@ -82,7 +82,8 @@ impl Turn {
         self.0.store(true, Ordering::Release);
     }
 
-    fn has_come(&self) -> bool {
+    /// Whether it has come.
+    pub fn has_come(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 }

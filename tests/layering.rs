@@ -17,6 +17,7 @@ const ROWS: &[(&str, u8)] = &[
     ("pipeline", 3),
     ("net", 3),
     ("spool", 3),
+    ("checkpoint", 4),
     ("ingest", 4),
     ("forward", 4),
     ("http", 4),

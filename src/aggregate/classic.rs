@@ -177,9 +177,8 @@ impl Standing {
         !stands_for_others && (remembers || *idle < idle_of(&self.rules, *dialect, value).0)
     }
 
-    /// Notes what outlives the interval that ends, of these epochs, the last of which is the
-    /// running one; returns what is emitted of series that had no
-    /// sample in it.
+    /// Notes what outlives the interval that ends, of these epochs; returns what is emitted of
+    /// series that had no sample in it.
     pub(super) fn end_interval(
         &mut self,
         epochs: RangeInclusive<u32>,
@@ -194,7 +193,8 @@ impl Standing {
             let last = place.epoch & !FOLDED;
             if epochs.contains(&last) {
                 *idle = 0;
-                if place.epoch == *epochs.end()
+                // With checkpoints an interval has several epochs.
+                if place.epoch & FOLDED == 0
                     && let (Value::Gauge(last), Aggregate::Gauge(now)) =
                         (&mut *value, &open[place.at as usize].1)
                 {

@@ -9,8 +9,8 @@ use crate::sketch::Digest;
 /// received here alone, wherever other nodes emit their own; percentiles are of both.
 #[derive(Clone, Debug, Default)]
 pub struct Histogram {
-    own: Digest,
-    imported: Option<Box<Digest>>,
+    pub(super) own: Digest,
+    pub(super) imported: Option<Box<Digest>>,
 }
 
 impl Histogram {

@@ -5,11 +5,11 @@ use crate::sketch::{Cardinality, LegacySet};
 /// Distinct members; for an upstream Veneur 1.1.0 also in the form that it reads.
 #[derive(Clone, Debug, Default)]
 pub struct Members {
-    all: Cardinality,
+    pub(super) all: Cardinality,
     /// Those received here, as Veneur 1.1.0 sends them.
-    legacy: Option<Box<LegacySet>>,
+    pub(super) legacy: Option<Box<LegacySet>>,
     /// Whether `all` has members from other nodes, which `legacy` cannot have.
-    has_imported: bool,
+    pub(super) has_imported: bool,
 }
 
 impl Members {

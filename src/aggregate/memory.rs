@@ -138,6 +138,7 @@ impl Shard {
     fn fold_open(&mut self, slot: SlotId) {
         let place = self.places[slot as usize];
         let (_, sketch) = self.close(place.at);
+        self.tracks.fold(slot);
         self.sketch_bytes -= sketch.heap_bytes();
         let target = self.open_elsewhere(slot, Origin::Sample);
         self.folds.sample(target);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Aggregate;
 use super::apply::Scratch;
 use super::batch::OpKey;
+use super::checkpoint::Tracks;
 use super::classic::{IdleEntry, Standing};
 use super::intern::{Interner, SlotId};
 use super::limits::refused::Refused;
@@ -41,15 +42,17 @@ pub struct Shard {
     /// The series with samples in this interval.
     pub(super) open: Vec<Entry>,
     /// Their slots.
-    open_slots: Vec<SlotId>,
+    pub(super) open_slots: Vec<SlotId>,
     /// On the heap, of all that is open.
     pub(super) sketch_bytes: usize,
-    /// Counts up, from 1, at the beginning of each interval.
+    /// Which of them the next checkpoint is about.
+    pub(super) tracks: Tracks,
+    /// Counts up, from 1, at the beginning of each interval and at each checkpoint.
     pub(super) epoch: u32,
     /// The epoch with which the running interval began.
     pub(super) began: u32,
     /// Intervals so far.
-    intervals: u32,
+    pub(super) intervals: u32,
     /// The epochs with which recent intervals began, the running one first.
     beginnings: VecDeque<u32>,
     /// Slots below this one were known before the interval.
@@ -88,6 +91,8 @@ pub(super) const FOLDED: u32 = 1 << 31;
 /// that are emitted all the same.
 #[derive(Debug, Default)]
 pub struct Snapshot {
+    /// Which interval of the shard, from 1.
+    pub interval: u32,
     /// Keys and what they accumulated.
     pub entries: Vec<Entry>,
     /// Classic series without samples that are emitted all the same.
@@ -142,6 +147,7 @@ impl Shard {
             open: Vec::new(),
             open_slots: Vec::new(),
             sketch_bytes: 0,
+            tracks: Tracks::default(),
             epoch: 1,
             began: 1,
             intervals: 1,
@@ -168,6 +174,12 @@ impl Shard {
     #[inline]
     fn touch_anew(&mut self, slot: SlotId, origin: Origin) -> u32 {
         let place = self.places[slot as usize];
+        if (self.began..FOLDED).contains(&place.epoch) {
+            // Open since before the last checkpoint.
+            self.tracks.touch(slot);
+            self.places[slot as usize].epoch = self.epoch;
+            return place.at;
+        }
         let kind = self.keys[slot as usize].kind;
         let has_digest_or_set = kind.has_digest() || kind == MetricKind::Set;
         if has_digest_or_set {
@@ -179,6 +191,7 @@ impl Shard {
                 return self.touch_folded(target, origin);
             }
         }
+        self.tracks.touch(slot);
         let at = self.open.len() as u32;
         let key = Arc::clone(&self.keys[slot as usize]);
         let aggregate = match key.dialect.is_classic() {
@@ -363,13 +376,15 @@ impl Shard {
         let series = self.keys.len();
         let memory = self.memory();
         let folded = self.folds.take(&self.keys);
+        let interval = self.intervals;
         self.open_slots.clear();
+        self.tracks.clear();
         self.sketch_bytes = 0;
         self.begin_interval();
         let forgotten = self.forget_idle(folded.samples > 0);
         self.known = self.keys.len();
         self.note_keys();
-        Snapshot { entries, idle, series, memory, folded, forgotten }
+        Snapshot { interval, entries, idle, series, memory, folded, forgotten }
     }
 
     fn begin_interval(&mut self) {

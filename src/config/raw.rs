@@ -124,6 +124,7 @@ pub(super) struct Raw {
     pub(super) spool_max_bytes: One<u64>,
     pub(super) spool_max_age: One<Duration>,
     pub(super) spool_sync: One<bool>,
+    pub(super) spool_checkpoint: One<Duration>,
     pub(super) debug_flushed_metrics: One<bool>,
     pub(super) instance_id: One<String>,
     pub(super) state_directory: One<String>,
@@ -377,6 +378,7 @@ pub(super) static ROWS: &[Row] = &[
     Row::new("spool.max_bytes", |raw, read| raw.spool_max_bytes = read.one()),
     Row::new("spool.max_age", |raw, read| raw.spool_max_age = read.one()),
     Row::new("spool.sync", |raw, read| raw.spool_sync = read.one()),
+    Row::new("spool.checkpoint", |raw, read| raw.spool_checkpoint = read.one()),
     Row::new("debug_flushed_metrics", |raw, read| raw.debug_flushed_metrics = read.one()),
     // Seeing inside
     Row::new("instance_id", |raw, read| raw.instance_id = read.one()),

@@ -332,6 +332,8 @@ pub struct SpoolSettings {
     pub max_age: Duration,
     /// Whether what is written is synced.
     pub sync: bool,
+    /// How often the open interval is written; `None`: never.
+    pub checkpoint: Option<Duration>,
 }
 
 /// Who an instance is.

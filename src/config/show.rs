@@ -300,13 +300,14 @@ fn shown_matcher(matcher: &TagMatcher) -> Value {
 }
 
 fn shown_spool(spool: &SpoolSettings) -> Vec<(&'static str, Value)> {
-    let SpoolSettings { directory, max_bytes, max_age, sync } = spool;
+    let SpoolSettings { directory, max_bytes, max_age, sync, checkpoint } = spool;
     let directory = directory.as_ref().map_or(String::new(), |path| path.display().to_string());
     vec![
         ("spool.directory", json!(directory)),
         ("spool.max_bytes", json!(max_bytes)),
         ("spool.max_age", json!(duration::show(*max_age))),
         ("spool.sync", json!(sync)),
+        ("spool.checkpoint", json!(duration::show(checkpoint.unwrap_or_default()))),
     ]
 }
 

@@ -40,6 +40,8 @@ pub struct Flushed {
 /// How a flush went.
 #[derive(Debug, Default)]
 pub struct FlushReport {
+    /// Which interval of the workers it was, from 1.
+    pub interval: u32,
     /// From every worker, in order.
     pub workers: Vec<WorkerReport>,
     /// Series flushed, by kind (index: [`MetricKind`] as a number).
@@ -233,6 +235,7 @@ impl Flusher {
         let mut forwards = Vec::new();
         for Drained { mut snapshot, report: worker } in drained {
             report.workers.push(worker);
+            report.interval = snapshot.interval;
             report.series_known += snapshot.series;
             report.memory.add(snapshot.memory);
             report.folded.add(std::mem::take(&mut snapshot.folded));

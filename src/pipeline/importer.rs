@@ -154,7 +154,7 @@ mod tests {
     fn sizes(inbox: &Receiver<Work>) -> Vec<usize> {
         let size = |work| match work {
             Work::Import(part) => part.entries.len(),
-            Work::Samples(_) | Work::Flush(_) => panic!("only parts were sent"),
+            other => panic!("only parts were sent, not {other:?}"),
         };
         inbox.iter().map(size).collect()
     }

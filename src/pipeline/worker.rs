@@ -1,7 +1,8 @@
 //! A worker: one thread, one inbox, one shard.
 
+use std::convert::Infallible;
 use std::io;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -10,7 +11,9 @@ use hdrhistogram::Histogram;
 
 use super::importer::Part;
 use super::lane::{Door, Queued};
-use crate::aggregate::{Ops, Shard, Snapshot};
+use crate::aggregate::checkpoint::Slice;
+use crate::aggregate::{Aggregate, Ops, Shard, Snapshot};
+use crate::model::MetricKey;
 
 /// Batches an inbox holds: 64 full ones are 65,536 samples, milliseconds of work.
 const INBOX_BATCHES: usize = 64;
@@ -22,8 +25,31 @@ pub enum Work {
     Samples(Queued),
     /// Forwarded aggregates to merge.
     Import(Part),
+    /// Give away a part of a checkpoint, which begins with it if so said.
+    Checkpoint {
+        /// Whether it does.
+        begins: bool,
+        /// The answer.
+        reply: SyncSender<GivenAway>,
+    },
+    /// Take in what series held in a process before this one.
+    Restore {
+        /// Series of this worker.
+        states: Vec<(MetricKey, Aggregate)>,
+        /// Dropped when that is done.
+        done: Sender<Infallible>,
+    },
     /// Hand over everything that came before this.
     Flush(SyncSender<Drained>),
+}
+
+/// A worker's answer to a checkpoint.
+#[derive(Debug)]
+pub struct GivenAway {
+    /// Some series.
+    pub slice: Slice,
+    /// How long that kept the worker, and readers from it.
+    pub pause: Duration,
 }
 
 /// A worker's answer to a flush.
@@ -93,6 +119,21 @@ impl Worker {
                 self.report.busy += start.elapsed();
             }
             Work::Import(part) => self.import(part),
+            Work::Checkpoint { begins, reply } => {
+                let start = Instant::now();
+                if begins {
+                    self.shard.begin_checkpoint();
+                }
+                let slice = self.shard.take_slice();
+                // Whoever asked has ended if nobody takes it.
+                let _ = reply.send(GivenAway { slice, pause: start.elapsed() });
+            }
+            Work::Restore { states, done } => {
+                for (key, held) in states {
+                    self.shard.restore(key, held);
+                }
+                drop(done);
+            }
             Work::Flush(reply) => {
                 // A flusher that has given up waiting has logged so: nothing to do here.
                 let _ = reply.send(self.drain());

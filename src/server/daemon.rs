@@ -21,6 +21,7 @@ use super::takeover::Succession;
 use super::watchdog::{self, Watchdog};
 use super::{Server, StartError, destinations, sources};
 use crate::aggregate::{ContextLimits, KeyHasher, Plan, Shard};
+use crate::checkpoint::Checkpoint;
 use crate::config::{Loaded, Settings};
 use crate::forward::Forwarder;
 use crate::forward::import::Import;
@@ -52,6 +53,8 @@ pub(super) struct Daemon {
     import: Import,
     workers: Workers,
     flush: FlushHandle,
+    /// What the open interval has on disk.
+    checkpoint: Option<Checkpoint>,
     watchdog: Option<Watchdog>,
     sinks: Sinks,
     /// What they could not deliver.
@@ -159,6 +162,7 @@ impl Daemon {
             })
             .transpose()?
             .map(Arc::new);
+        let checkpoint = destinations::start_checkpoint(&settings, &turn, &workers, &telemetry)?;
         let delivery = Delivery {
             sinks: Arc::clone(&sinks),
             forwarder: forwarder.clone(),
@@ -166,6 +170,7 @@ impl Daemon {
             telemetry: telemetry.clone(),
             logs: logs.clone(),
             overflow: OverflowReport::default(),
+            checkpoint: checkpoint.as_ref().map(Checkpoint::retiring),
         };
         let flush = flusher.start(delivery)?;
         let watchdog = settings
@@ -201,6 +206,7 @@ impl Daemon {
             import,
             workers,
             flush,
+            checkpoint,
             watchdog,
             sinks,
             backlogs,
@@ -339,6 +345,7 @@ impl Daemon {
     async fn drain(mut self) {
         let farewell = tokio::spawn(self.insight.farewell());
         let Daemon { settings, phase, running, import, workers, flush, watchdog, sinks, .. } = self;
+        let checkpoint = self.checkpoint;
         let (forwarder, backlogs) = (self.forwarder, self.backlogs);
         drop(watchdog);
         let within = settings.interval.length().max(MIN_DRAIN);
@@ -348,8 +355,11 @@ impl Daemon {
             import.close();
             let left = running.drain(within);
             flush.stop();
+            let has_let_go = checkpoint.is_none_or(Checkpoint::stop);
             if left.is_empty() {
-                workers.join();
+                if has_let_go {
+                    workers.join();
+                }
             } else {
                 let threads = left.join(", ");
                 error!(threads, "listeners did not end in time: what they hold is lost");

@@ -7,8 +7,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::StartError;
+use crate::checkpoint::{self, Checkpoint};
 use crate::config::Settings;
 use crate::config::settings::{SinkKind, SinkSettings};
+use crate::pipeline::Workers;
 use crate::sinks::backlog::Backlog;
 use crate::sinks::console::Console;
 use crate::sinks::datadog::Datadog;
@@ -193,4 +195,26 @@ fn start_spool(
         path: settings.spool.directory.clone().unwrap_or_default(),
         source,
     })
+}
+
+/// The open interval on disk, if it is to be there.
+pub(super) fn start_checkpoint(
+    settings: &Settings,
+    turn: &Turn,
+    workers: &Workers,
+    telemetry: &Telemetry,
+) -> Result<Option<Checkpoint>, StartError> {
+    let spool = &settings.spool;
+    let (Some(directory), Some(every)) = (&spool.directory, spool.checkpoint) else {
+        return Ok(None);
+    };
+    let plan = checkpoint::Plan {
+        directory: directory.join("checkpoint"),
+        every,
+        max_bytes: spool.max_bytes,
+        max_age: spool.max_age,
+    };
+    Checkpoint::start(plan, turn, workers.inboxes(), telemetry.clone())
+        .map(Some)
+        .map_err(|source| StartError::Spool { path: directory.clone(), source })
 }

@@ -8,6 +8,7 @@ use tracing::{debug, warn};
 use super::destinations::Sinks;
 use super::overflow::{OverflowReport, tag_value};
 use super::stats::StatsAddress;
+use crate::checkpoint::Retiring;
 use crate::forward::Forwarder;
 use crate::model::MetricKind;
 use crate::pipeline::flush::{FlushReport, Outlet};
@@ -25,6 +26,8 @@ pub(super) struct Delivery {
     pub(super) telemetry: Telemetry,
     pub(super) logs: Logs,
     pub(super) overflow: OverflowReport,
+    /// What the open interval has on disk.
+    pub(super) checkpoint: Option<Retiring>,
 }
 
 impl Outlet for Delivery {
@@ -37,6 +40,10 @@ impl Outlet for Delivery {
         let folded = std::mem::take(&mut flushed.report.folded);
         self.overflow.record(folded, &self.telemetry, Instant::now());
         record(&self.telemetry, &flushed);
+        // Before anybody has any of it, so that it cannot be there twice.
+        if let Some(checkpoint) = &self.checkpoint {
+            checkpoint.retire(flushed.report.interval);
+        }
         let is_routed = filter::is_routed(&flushed.batch);
         for sink in self.sinks.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             sink.task.offer(Arc::clone(&flushed.batch), is_routed);
@@ -76,6 +83,7 @@ impl OwnTelemetry {
 fn record(telemetry: &Telemetry, flushed: &Flushed) {
     let Flushed { batch, forwards: _, report } = flushed;
     let FlushReport {
+        interval: _,
         workers,
         series,
         series_known,

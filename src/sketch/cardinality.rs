@@ -11,6 +11,7 @@
 //! for the estimate. The bytes are those of Veneur v14 ([`wire`]).
 
 mod sparse;
+mod stored;
 pub mod wire;
 
 use sparse::{Code, CodeSet, Full, SPARSE_PRECISION};

@@ -14,6 +14,7 @@
 mod fold;
 mod parts;
 mod quantile;
+mod stored;
 
 pub use parts::{DigestError, Parts};
 

@@ -8,6 +8,8 @@
 //! Source: `github.com/clarkduvall/hyperloglog`, `HyperLogLogPlus`, as Veneur v1.1.0 uses it;
 //! `tests/import/legacy_sets.rs` holds it to what the real one sent.
 
+use super::stored::{Reader, put_words, words};
+
 /// Bits of a hash that choose a register.
 pub const PRECISION: u32 = 18;
 /// Registers of the dense form, of one byte each.
@@ -100,6 +102,30 @@ impl LegacySet {
         match &self.0 {
             Form::Sparse(keys) => keys.capacity() * size_of::<u32>(),
             Form::Dense(registers) => registers.len(),
+        }
+    }
+
+    /// Appends all of it, for this program itself: 0 and keys, or 1 and the registers
+    /// ([`super::stored`]).
+    pub fn store(&self, into: &mut Vec<u8>) {
+        match &self.0 {
+            Form::Sparse(keys) => {
+                into.push(0);
+                put_words(into, keys.iter().copied());
+            }
+            Form::Dense(registers) => {
+                into.push(1);
+                into.extend_from_slice(registers);
+            }
+        }
+    }
+
+    /// Reads what [`LegacySet::store`] wrote; `None` for anything else.
+    pub fn restore(from: &mut Reader<'_>) -> Option<LegacySet> {
+        match from.byte()? {
+            0 => Some(LegacySet(Form::Sparse(words(from)?))),
+            1 => Some(LegacySet(Form::Dense(from.take(REGISTERS)?.into()))),
+            _ => None,
         }
     }
 

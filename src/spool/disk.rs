@@ -161,3 +161,15 @@ impl Disk for Directory {
         fs::remove_file(self.path.join(name))
     }
 }
+
+/// The `cause:` tag of a failure.
+pub fn cause(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "full",
+        io::ErrorKind::ReadOnlyFilesystem => "read_only",
+        io::ErrorKind::PermissionDenied => "permission",
+        io::ErrorKind::WouldBlock => "locked",
+        io::ErrorKind::NotFound => "missing",
+        _ => "io",
+    }
+}

@@ -27,6 +27,7 @@ impl Scratch {
             max_bytes: 1 << 20,
             max_age: Duration::from_secs(3600),
             sync: true,
+            checkpoint: None,
         };
         Spool::start("test", &settings, &Turn::now(), telemetry.clone())
             .expect("the directory can be made")

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
-use super::disk::{Directory, Disk};
+use super::disk::{Directory, Disk, cause};
 use super::queue::{Done, Work};
 use super::segment::State;
 use super::store::{Refused, Scan, Store, StoreLimits, Unreadable};
@@ -200,17 +200,5 @@ impl Shared {
 
     fn count_corrupt(&self, segments: u64) {
         self.telemetry.count(names::SPOOL_CORRUPT_TOTAL, &self.tag, segments);
-    }
-}
-
-/// The `cause:` tag of a failure.
-fn cause(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "full",
-        io::ErrorKind::ReadOnlyFilesystem => "read_only",
-        io::ErrorKind::PermissionDenied => "permission",
-        io::ErrorKind::WouldBlock => "locked",
-        io::ErrorKind::NotFound => "missing",
-        _ => "io",
     }
 }

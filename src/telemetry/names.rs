@@ -333,6 +333,23 @@ metrics! {
     /// Writes of stats.json that failed.
     GATHERER_WRITE_ERRORS_TOTAL = "gatherer.write_errors_total", Counter, One;
 
+    // The open interval on disk.
+
+    /// States of series written.
+    CHECKPOINT_SERIES_TOTAL = "checkpoint.series_total", Counter, One;
+    /// Bytes of them.
+    CHECKPOINT_WRITTEN_BYTES_TOTAL = "checkpoint.written_bytes_total", Counter, Bytes;
+    /// Time of one checkpoint (`part` all), and for how long a slice of it kept a worker (pause).
+    CHECKPOINT_DURATION_NS = "checkpoint.duration_ns", Duration, Nanoseconds;
+    /// Series read back at the start.
+    CHECKPOINT_RESTORED_TOTAL = "checkpoint.restored_total", Counter, One;
+    /// Series that were there and are not used (`reason` too_old).
+    CHECKPOINT_DROPPED_TOTAL = "checkpoint.dropped_total", Counter, One;
+    /// Damaged files that are kept aside.
+    CHECKPOINT_CORRUPT_TOTAL = "checkpoint.corrupt_total", Counter, One;
+    /// Failures of the disk (`cause` as for the spool).
+    CHECKPOINT_ERROR_TOTAL = "checkpoint.error_total", Counter, One;
+
     // The rest of the house.
 
     /// HTTP requests answered (`status`).

@@ -27,6 +27,11 @@ impl Node {
         Node::start_as(Daemon::start, more).await
     }
 
+    /// One that takes over.
+    pub(crate) async fn succeed(more: Value) -> Node {
+        Node::start_as(Daemon::start_successor, more).await
+    }
+
     /// A proxy.
     pub(crate) async fn proxy(more: Value) -> Node {
         Node::start_as(Daemon::start_proxy, more).await

@@ -6,6 +6,7 @@ mod authority;
 mod bad_network;
 #[path = "../support/books.rs"]
 mod books;
+mod checkpoint;
 mod clients;
 mod discovery;
 #[path = "../support/fake_carbon.rs"]

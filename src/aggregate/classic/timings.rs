@@ -6,6 +6,7 @@
 //! changes percentiles and what is derived from them by little, and nothing else.
 
 use crate::model::Weight;
+use crate::sketch::stored::{Reader, Writer, put_values, values};
 use crate::sketch::{Centroid, Digest};
 
 /// Samples of a series that are kept as they are, 32 KiB of them.
@@ -65,6 +66,32 @@ impl Timings {
     fn spill(&mut self) -> &mut Spilled {
         let samples = &mut self.samples;
         self.spilled.get_or_insert_with(|| Box::new(Spilled::of(samples)))
+    }
+
+    /// Appends all of it, for this program itself: the count, the samples behind their number, 0
+    /// or 1 and the digest and sum of squares.
+    pub(in crate::aggregate) fn store(&self, into: &mut Vec<u8>) {
+        into.put_f64(self.count);
+        put_values(into, self.samples.iter().copied());
+        into.push(u8::from(self.spilled.is_some()));
+        if let Some(spilled) = &self.spilled {
+            spilled.digest.store(into);
+            into.put_f64(spilled.sum_squares);
+        }
+    }
+
+    /// Reads what was stored; `None` for anything else.
+    pub(in crate::aggregate) fn restore(from: &mut Reader<'_>) -> Option<Timings> {
+        let count = from.f64()?;
+        let samples = values(from)?;
+        let spilled = match from.byte()? {
+            0 => None,
+            _ => {
+                let digest = Digest::restore(from)?;
+                Some(Box::new(Spilled { digest, sum_squares: from.f64()? }))
+            }
+        };
+        Some(Timings { count, samples, spilled })
     }
 
     /// Bytes on the heap.

@@ -58,6 +58,7 @@ impl Rig {
             max_bytes: 1 << 30,
             max_age: Duration::from_secs(3600),
             sync: true,
+            checkpoint: None,
         };
         let spool = Spool::start("test", &settings, &Turn::now(), telemetry.clone())
             .expect("it needs nothing");

@@ -189,7 +189,7 @@ fn read_sparse(rest: &mut Reader) -> Result<Cardinality, CardinalityError> {
 }
 
 impl Cardinality {
-    fn insert_word(&mut self, word: u32) -> Result<(), CardinalityError> {
+    pub(super) fn insert_word(&mut self, word: u32) -> Result<(), CardinalityError> {
         self.insert_code(Code::from_word(word).ok_or(CardinalityError::ImpossibleValue)?);
         Ok(())
     }
