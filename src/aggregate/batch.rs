@@ -11,6 +11,8 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use super::class::Class;
 use crate::model::text::offset;
 use crate::model::{MetricKind, Recorder, Weight};
+use crate::protocol::classic;
+use crate::sketch::member_hash;
 
 /// The key of one or more operations: raw bytes in a buffer, name and tag section apart.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +50,7 @@ impl OpKey {
 
     /// The same in any dialect.
     #[inline(always)]
-    pub fn of_class(
+    fn of_class(
         hasher: KeyHasher,
         buffer: &[u8],
         class: Class,
@@ -68,12 +70,6 @@ impl OpKey {
             recorder: Recorder::Counter,
             is_relative: false,
         })
-    }
-
-    /// The same key of a classic sample.
-    #[must_use]
-    pub fn recorded(self, recorder: Recorder, is_relative: bool) -> OpKey {
-        OpKey { recorder, is_relative, ..self }
     }
 
     /// Name and tag section, as received.
@@ -106,6 +102,26 @@ impl Ops {
     #[inline(always)]
     pub fn push(&mut self, key: OpKey, value: u64, weight: Weight) {
         self.list.push(Op { key, value, weight });
+    }
+
+    /// Appends a sample of a classic line, which is in `buffer`. `None` if its name, its tags or
+    /// what is between them are longer than a key can say.
+    #[inline]
+    pub fn push_classic(
+        &mut self,
+        hasher: KeyHasher,
+        buffer: &[u8],
+        class: Class,
+        sample: &classic::Sample<'_>,
+    ) -> Option<()> {
+        let classic::Sample { name, tags, recorder, number, is_relative, text, weight } = *sample;
+        let key = OpKey::of_class(hasher, buffer, class, name, tags)?;
+        let value = match recorder {
+            Recorder::Set => member_hash(text),
+            _ => number.to_bits(),
+        };
+        self.push(OpKey { recorder, is_relative, ..key }, value, weight);
+        Some(())
     }
 
     /// Appends the second hash of the set sample just pushed: for all set samples, or for none.

@@ -3,6 +3,7 @@
 //! For people it takes lines as arguments and tells what they become, or why they are refused.
 //! For programs it takes datagrams as JSON lines and answers in JSON.
 
+mod classic;
 mod json;
 mod people;
 
@@ -13,16 +14,17 @@ use std::process::ExitCode;
 
 use lexopt::prelude::*;
 
-use crate::model::{MetricKind, Scope, tags, text};
+use crate::model::{Dialect, MetricKind, Scope, tags, text};
 use crate::protocol::Reason;
 use crate::protocol::dogstatsd::Line;
 
+pub use classic::explain_classic;
 pub use json::explain_json;
 pub use people::explain_text;
 
 /// What `veneur explain --help` prints.
 pub const USAGE: &str = "\
-usage: veneur explain LINE...
+usage: veneur explain [--dialect DIALECT] LINE...
        veneur explain --json < PACKETS
 
 Shows how the daemon reads what a client sends: what a line becomes at flush, in which
@@ -31,7 +33,7 @@ series, on a local and on a global node; or why it is refused, and where.
   LINE                 a metric, event or service check, as 'page.views:1|c|#env:prod'
   --json               read {\"packet\": TEXT} or {\"packet_b64\": BASE64} lines, one datagram
                        each, from standard input, and answer each with a line of JSON
-  --dialect dogstatsd  how to read them; dogstatsd is the only dialect
+  --dialect DIALECT    how to read them: dogstatsd, etsy or brubeck; without --json
 
 A metric with a timestamp that is no counter or gauge can be read, but is not aggregated:
 --json lists its line under \"refused_at_intake\", too, which is absent if there is none.
@@ -72,7 +74,7 @@ pub enum ExplainError {
 enum Request {
     Help,
     Json,
-    Lines(Vec<OsString>),
+    Lines(Dialect, Vec<OsString>),
 }
 
 /// Runs the subcommand; `args` holds what follows the word `explain`.
@@ -99,13 +101,17 @@ fn answer(request: Request, input: impl BufRead, mut output: impl Write) -> io::
             Ok(Outcome::Accepted)
         }
         Request::Json => json::answer(input, output),
-        Request::Lines(lines) => {
+        Request::Lines(dialect, lines) => {
             let mut outcome = Outcome::Accepted;
             for (index, line) in lines.into_iter().enumerate() {
                 if index > 0 {
                     writeln!(output)?;
                 }
-                let (text, one) = explain_text(&line.into_vec());
+                let line = line.into_vec();
+                let (text, one) = match dialect {
+                    Dialect::DogStatsD => explain_text(&line),
+                    Dialect::Etsy | Dialect::Brubeck => explain_classic(dialect, &line),
+                };
                 output.write_all(text.as_bytes())?;
                 outcome = if one == Outcome::Refused { one } else { outcome };
             }
@@ -116,26 +122,30 @@ fn answer(request: Request, input: impl BufRead, mut output: impl Write) -> io::
 
 fn read_args(args: &mut lexopt::Parser) -> Result<Request, lexopt::Error> {
     let mut json = false;
+    let mut dialect = Dialect::DogStatsD;
     let mut lines = Vec::new();
     while let Some(arg) = args.next()? {
         match arg {
             Long("json") => json = true,
             Long("dialect") => {
-                let dialect = args.value()?;
-                if dialect != "dogstatsd" {
-                    let shown = dialect.display();
-                    return Err(format!("dialect {shown} is not known, dogstatsd is").into());
-                }
+                let word = args.value()?;
+                dialect = word.to_str().and_then(Dialect::from_name).ok_or_else(|| {
+                    let known = Dialect::ALL.map(Dialect::as_str).join(", ");
+                    format!("dialect {} is none of {known}", word.display())
+                })?;
             }
             Short('h') | Long("help") => return Ok(Request::Help),
             Value(line) => lines.push(line),
             other => return Err(other.unexpected()),
         }
     }
+    if json && dialect != Dialect::DogStatsD {
+        return Err("with --json, the dialect is dogstatsd".into());
+    }
     match (json, lines.is_empty()) {
         (true, true) => Ok(Request::Json),
         (true, false) => Err("with --json, packets come from standard input".into()),
-        (false, false) => Ok(Request::Lines(lines)),
+        (false, false) => Ok(Request::Lines(dialect, lines)),
         (false, true) => Err("there is no line to explain".into()),
     }
 }
@@ -176,7 +186,11 @@ mod tests {
         for (args, error) in [
             (&[][..], "there is no line to explain"),
             (&["--json", "a:1|c"], "with --json, packets come from standard input"),
-            (&["--dialect", "etsy", "a:1|c"], "dialect etsy is not known, dogstatsd is"),
+            (
+                &["--dialect", "statsite", "a:1|c"],
+                "dialect statsite is none of dogstatsd, etsy, brubeck",
+            ),
+            (&["--dialect", "etsy", "--json"], "with --json, the dialect is dogstatsd"),
             (&["--jsn"], "invalid option '--jsn'"),
         ] {
             let expected = format!("{error}; see veneur explain --help");

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::lane::{Door, Lane};
 use crate::aggregate::{Class, KeyHasher, OpKey, shard_of};
-use crate::model::{MetricKind, Recorder};
+use crate::model::MetricKind;
 use crate::protocol::dogstatsd::Sample;
 use crate::protocol::{Line, Values, classic};
 use crate::sketch::{legacy_set, member_hash};
@@ -102,15 +102,8 @@ impl Router {
         class: Class,
         sample: &classic::Sample<'_>,
     ) -> Option<()> {
-        let classic::Sample { name, tags, recorder, number, is_relative, text, weight } = *sample;
-        let key = OpKey::of_class(self.hasher, buffer, class, name, tags)?;
-        let key = key.recorded(recorder, is_relative);
-        let value = match recorder {
-            Recorder::Set => member_hash(text),
-            _ => number.to_bits(),
-        };
-        let index = shard_of(name, self.lanes.len());
-        self.lanes[index].fresh.push(key, value, weight);
+        let index = shard_of(sample.name, self.lanes.len());
+        self.lanes[index].fresh.push_classic(self.hasher, buffer, class, sample)?;
         self.settle_if_full(buffer, index);
         Some(())
     }

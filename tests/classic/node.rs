@@ -3,18 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use veneur::aggregate::{Class, ContextLimits, KeyHasher, OpKey, Ops, Plan, Shard, render};
+use veneur::aggregate::{Class, ContextLimits, KeyHasher, Ops, Plan, Shard, render};
 use veneur::config::settings::{
     EtsyNames, GraphiteAddress, GraphiteLayout, GraphiteProtocol, GraphiteSettings,
 };
 use veneur::model::{
-    ClassicRules, Dialect, EtsyStatistics, ExtendTags, FlushBatch, Interval, Recorder, Role,
-    UnixSeconds,
+    ClassicRules, Dialect, EtsyStatistics, ExtendTags, FlushBatch, Interval, Role, UnixSeconds,
 };
 use veneur::protocol::classic::{Sample, brubeck, etsy};
 use veneur::protocol::dogstatsd::lines;
 use veneur::sinks::graphite::render::Renderer;
-use veneur::sketch::member_hash;
 
 /// How a node is configured.
 #[derive(Default)]
@@ -75,13 +73,7 @@ impl Node {
         let mut ops = Ops::default();
         let hasher = self.hasher;
         let mut push = |class, sample: &Sample<'_>| {
-            let key = OpKey::of_class(hasher, buffer, class, sample.name, sample.tags);
-            let key = key.expect("it is short").recorded(sample.recorder, sample.is_relative);
-            let value = match sample.recorder {
-                Recorder::Set => member_hash(sample.text),
-                _ => sample.number.to_bits(),
-            };
-            ops.push(key, value, sample.weight);
+            ops.push_classic(hasher, buffer, class, sample).expect("it is short");
         };
         for line in lines(buffer) {
             let read = match self.dialect {

@@ -7,6 +7,7 @@ mod bad_network;
 #[path = "../support/books.rs"]
 mod books;
 mod checkpoint;
+mod classic;
 mod clients;
 mod discovery;
 #[path = "../support/fake_carbon.rs"]

@@ -11,11 +11,9 @@ use crate::protocol::{PacketType, Reason, Refusal};
 /// What each line of a datagram becomes, or why it is refused, in words; and whether all are
 /// accepted.
 pub fn explain_text(datagram: &[u8]) -> (String, Outcome) {
-    let mut page = Page { text: String::new(), outcome: Outcome::Accepted };
+    let mut page = Page::new();
     for line in dogstatsd::lines(datagram) {
-        if !page.text.is_empty() {
-            page.line("");
-        }
+        page.next();
         match dogstatsd::parse(line) {
             Ok(Message::Metric(parsed)) => page.metric(&parsed),
             Ok(Message::Event(event)) => page.event(&event),
@@ -23,25 +21,40 @@ pub fn explain_text(datagram: &[u8]) -> (String, Outcome) {
             Err(refusal) => page.refused(line, refusal),
         }
     }
-    if page.text.is_empty() {
-        page.line("nothing: blank lines are skipped");
-    }
-    (page.text, page.outcome)
+    page.finish()
 }
 
 /// What is printed, as it grows.
-struct Page {
+pub(super) struct Page {
     text: String,
     outcome: Outcome,
 }
 
 impl Page {
-    fn line(&mut self, text: &str) {
+    pub(super) fn new() -> Page {
+        Page { text: String::new(), outcome: Outcome::Accepted }
+    }
+
+    /// Begins what is said of the next line.
+    pub(super) fn next(&mut self) {
+        if !self.text.is_empty() {
+            self.line("");
+        }
+    }
+
+    pub(super) fn finish(mut self) -> (String, Outcome) {
+        if self.text.is_empty() {
+            self.line("nothing: blank lines are skipped");
+        }
+        (self.text, self.outcome)
+    }
+
+    pub(super) fn line(&mut self, text: &str) {
         self.text.push_str(text);
         self.text.push('\n');
     }
 
-    fn row(&mut self, label: &str, text: &str) {
+    pub(super) fn row(&mut self, label: &str, text: &str) {
         self.line(&format!("  {label:<13} {text}"));
     }
 
@@ -158,21 +171,26 @@ impl Page {
 
     /// The line, a caret under what is wrong, and what would be accepted.
     fn refused(&mut self, line: &[u8], refusal: Refusal) {
-        let at = line.len().min(refusal.at as usize);
-        let width = printable(&text::lossy(&line[..at])).chars().count();
-        self.line(&printable(&text::lossy(line)));
-        self.line(&format!("{:width$}^", ""));
+        self.point_at(line, refusal.at);
         self.verdict(refusal.reason, accepted(refusal.packet, refusal.reason));
     }
 
-    fn verdict(&mut self, reason: Reason, sentence: &str) {
+    /// The line, and a caret under a place in it.
+    pub(super) fn point_at(&mut self, line: &[u8], at: u32) {
+        let at = line.len().min(at as usize);
+        let width = printable(&text::lossy(&line[..at])).chars().count();
+        self.line(&printable(&text::lossy(line)));
+        self.line(&format!("{:width$}^", ""));
+    }
+
+    pub(super) fn verdict(&mut self, reason: Reason, sentence: &str) {
         self.line(&format!("refused ({}): {sentence}", reason.as_str()));
         self.outcome = Outcome::Refused;
     }
 }
 
 /// `text` with control characters escaped: it comes from outside and goes to a terminal.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
         match character.is_control() {
@@ -234,7 +252,7 @@ fn meaning_of_rate(line: &Line<'_>) -> String {
 }
 
 /// What would be accepted in place of what was refused.
-fn accepted(packet: PacketType, reason: Reason) -> &'static str {
+pub(super) fn accepted(packet: PacketType, reason: Reason) -> &'static str {
     match reason {
         Reason::MissingValue => "a metric is name:value|type, and no : ends the name here",
         Reason::EmptyName if packet == PacketType::ServiceCheck => {
