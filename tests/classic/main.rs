@@ -2,4 +2,7 @@
 
 mod conformance;
 mod idle;
+#[path = "../support/classic_laws.rs"]
+mod laws;
 mod node;
+mod properties;
