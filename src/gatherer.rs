@@ -36,6 +36,7 @@ use crate::config::secret::Secret;
 use crate::config::settings::GathererSettings;
 use crate::telemetry::{Telemetry, names};
 use roll::Roll;
+pub(crate) use setup::directory as make_directory;
 pub use setup::{InitError, init};
 use store::Store;
 pub use store::{Entry, Gathered, STATS_FILE, read};

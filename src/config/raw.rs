@@ -232,6 +232,7 @@ const OF_A_GATHERER: &[&str] = &[
     "instance_id",
     "state_directory",
     "gatherer.",
+    "sandbox",
     "stats_address",
     "sentry_dsn",
     "debug",

@@ -73,8 +73,11 @@ pub fn init(directory: &Path, address: &str) -> Result<Reference, InitError> {
     Ok(reference)
 }
 
-/// Makes the directory if it is missing.
-pub(super) fn directory(path: &Path) -> Result<(), SetupError> {
+/// Makes the directory if it is missing, so that others get at what they may read in it.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn directory(path: &Path) -> Result<(), SetupError> {
     let made = fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path);
     made.map_err(|source| SetupError::File { path: path.to_owned(), source })
 }

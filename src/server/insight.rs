@@ -1,9 +1,12 @@
 //! What others may see of this instance, and what it sees of others: the provider of its
 //! statistics, the registration with a gatherer, and a gatherer of its own.
 
+use std::time::{Duration, SystemTime};
+
 use axum::Router;
 use tokio::sync::watch;
-use tracing::info;
+use tokio::time::timeout;
+use tracing::{info, warn};
 
 use super::StartError;
 use crate::config::Settings;
@@ -14,6 +17,9 @@ use crate::provider::process::{self, Watched};
 use crate::provider::registration::Registration;
 use crate::provider::{self, Identity, Provider, Registered};
 use crate::telemetry::Telemetry;
+
+/// The last write of a gatherer may take so long: a second of its own pace, and the disk's.
+const LAST_WRITE: Duration = Duration::from_secs(5);
 
 /// All of it, running.
 pub(super) struct Insight {
@@ -34,7 +40,7 @@ impl Insight {
         telemetry: &Telemetry,
     ) -> Result<Insight, StartError> {
         let hostname = settings.hostname.as_deref();
-        let now = std::time::SystemTime::now();
+        let now = SystemTime::now();
         let provider = Provider::new(Identity::establish(&settings.identity, hostname, now)?);
         let numbers = telemetry.clone();
         let own = provider.register("own", move |facts| provider::telemetry::tell(&numbers, facts));
@@ -82,8 +88,10 @@ impl Insight {
                 }
             };
             let finish = async {
-                if let Some(gatherer) = gatherer {
-                    gatherer.finish().await;
+                if let Some(gatherer) = gatherer
+                    && timeout(LAST_WRITE, gatherer.finish()).await.is_err()
+                {
+                    warn!("what was gathered last is not written: the disk does not answer");
                 }
             };
             tokio::join!(leave, finish);

@@ -24,6 +24,7 @@ use tracing::{info, warn};
 
 use crate::config::listen::{HttpAddress, StatsdAddress, UnixAddress};
 use crate::config::{Loaded, Settings};
+use crate::gatherer::make_directory;
 
 /// What a kernel that knows more than this restricts beyond it stays allowed.
 const KNOWN: ABI = ABI::V6;
@@ -74,6 +75,10 @@ impl Sandbox {
 /// Gives up what `loaded`, read from the file at `config`, does not need. Only this thread and
 /// those it starts from now on are held to it.
 pub fn enter(loaded: &Loaded, config: Option<&Path>) -> Sandbox {
+    if let Some(gatherer) = &loaded.settings.gatherer {
+        // As below, but for others to read in it.
+        let _ = make_directory(&gatherer.directory);
+    }
     Sandbox(restrict(&Needs::of(loaded, config)))
 }
 

@@ -144,7 +144,8 @@ fn daemon_yaml(id: &str, reference: &str) -> String {
 
 #[test]
 fn two_daemons_are_gathered_and_what_they_said_outlives_them_and_the_gatherer() {
-    let gatherer = Gatherer::start("200ms", "");
+    let directory = scratch_directory().join("made");
+    let gatherer = Gatherer::start_in(directory, "200ms", "sandbox: true\n");
     let reference = gatherer.reference();
     let mut one = Daemon::start(&daemon_yaml("one", &reference));
     let mut two = Daemon::start(&daemon_yaml("two", &reference));
@@ -184,7 +185,7 @@ fn two_daemons_are_gathered_and_what_they_said_outlives_them_and_the_gatherer() 
     let next = Gatherer::start_in(gatherer.directory.clone(), "200ms", "");
     assert_eq!(lines(&next.stored(), "one"), 2);
     assert_eq!(token_and_address(&next.reference()).0, token_and_address(&reference).0);
-    for (file, mode) in [("stats.json", 0o644), ("gatherer_token", 0o600)] {
+    for (file, mode) in [("", 0o755), ("stats.json", 0o644), ("gatherer_token", 0o600)] {
         use std::os::unix::fs::PermissionsExt;
         let metadata = fs::metadata(next.directory.join(file)).expect(file);
         assert_eq!(metadata.permissions().mode() & 0o777, mode, "{file}");
@@ -258,8 +259,8 @@ fn who_may_not_provide_is_told_why() {
     }
     let metrics = http(&gatherer.daemon.http, "GET", "/metrics").1;
     assert!(metrics.contains("veneur_gatherer_refused_total{reason=\"bad_id\"} 2"), "{metrics}");
-    let known: Vec<_> = gatherer.stored().as_object().expect("a map").keys().cloned().collect();
-    assert_eq!(known, ["first"]);
+    let stored = gatherer.wait_for("it is written", |stored| stored["first"].is_object());
+    assert_eq!(stored.as_object().map(|all| all.len()), Some(1), "{stored}");
 }
 
 #[test]
@@ -597,4 +598,27 @@ fn statistics_are_for_those_who_show_the_token() {
     );
     assert_eq!(http(&daemon.http, "GET", "/statistics").0, 401);
     assert_eq!(http(&daemon.http, "GET", "/healthcheck").0, 200);
+}
+
+#[test]
+fn a_successor_goes_on_gathering_at_the_same_address() {
+    let directory = scratch_directory();
+    let yaml = format!(
+        "interval: 5m\nudp_address: 127.0.0.1:0\ntakeover_socket: {}\n{}",
+        directory.join("takeover.sock").display(),
+        gatherer_yaml(&directory, "100ms", "")
+    );
+    let mut old = Daemon::start(&yaml);
+    let reference = fs::read_to_string(directory.join("stats_gatherer.ref")).expect("it is made");
+    let mut peer = Peer::provide(reference.trim(), "first");
+    peer.answer(1);
+    wait_until("it is stored", || stored(&directory)["first"].is_object());
+    let mut new = Daemon::start_successor(&yaml);
+    while peer.hear().is_some() {}
+    assert!(old.wait().success(), "{}", old.rest_of_log());
+    let mut peer = Peer::provide(reference.trim(), "second");
+    peer.answer(2);
+    wait_until("it is stored", || stored(&directory)["second"].is_object());
+    assert!(stored(&directory)["first"].is_object(), "what was known stays");
+    new.stop();
 }
