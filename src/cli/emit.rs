@@ -1,7 +1,7 @@
 //! `veneur emit`: a client, for scripts and for trying things out.
 //!
 //! It sends metrics, an event and a service check, whatever of them the command line describes,
-//! over any transport the daemon listens on, and can time a command. What it would send is
+//! over any transport the daemon listens on, or a span with samples, and can time a command. What it would send is
 //! first read by the daemon's own parser, so that a mistake is an error here and not a counter
 //! over there.
 //!
@@ -9,18 +9,21 @@
 
 mod line;
 mod send;
+mod span;
 
 use std::ffi::OsString;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use lexopt::prelude::*;
 use rustls::pki_types::pem;
 
 use self::line::{Message, timing};
 use self::send::{Credentials, Destination};
+use self::span::Span;
 use crate::protocol::{Refusal, dogstatsd};
 
 /// What `veneur emit --help` prints.
@@ -29,6 +32,7 @@ usage: veneur emit [--hostport ADDRESS] --name NAME --count 1 [--tag K:V]...
        veneur emit [--hostport ADDRESS] --name NAME [--tag K:V]... --command PROGRAM [ARG]...
        veneur emit [--hostport ADDRESS] --e_title TITLE --e_text TEXT
        veneur emit [--hostport ADDRESS] --sc_name NAME --sc_status 0
+       veneur emit [--hostport ADDRESS] --ssf --name NAME --trace_id N ...
 
 Sends metrics, an event or a service check to a daemon.
 
@@ -55,10 +59,23 @@ service check:
   --sc_name NAME --sc_status 0|1|2|3 --sc_time SECONDS --sc_hostname HOST --sc_msg TEXT
   --sc_tags K:V[,K:V]...
 
+spans, to udp:// or unix:// addresses of ssf_listen_addresses; the metrics go with them:
+  --ssf                  send SSF; with a trace id a span, without one only the metrics
+  --trace_id N           the trace (default: VENEUR_EMIT_TRACE_ID; with --command, a new one)
+  --parent_span_id N     the span it is part of (default: VENEUR_EMIT_PARENT_SPAN_ID)
+  --span_service NAME --span_tags K:V[,K:V]... --indicator --error
+  --span_starttime T --span_endtime T
+                         seconds since 1970, fractions too (default: now; with --command, when
+                         it began and ended, and the program has the two variables above)
+
 tls://, files in PEM:
   --cacert FILE          whom to trust (required)
   --cert FILE --key FILE what to show, if the daemon asks clients for a certificate
 ";
+
+/// Where a program that is timed finds its trace and the span it is part of.
+const TRACE_ID: &str = "VENEUR_EMIT_TRACE_ID";
+const PARENT_SPAN_ID: &str = "VENEUR_EMIT_PARENT_SPAN_ID";
 
 /// Why nothing was sent.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +131,8 @@ struct Request {
     destination: Destination,
     credentials: Credentials,
     message: Message,
+    /// With `--ssf`.
+    span: Option<Span>,
     program: Option<(OsString, Vec<OsString>)>,
 }
 
@@ -135,10 +154,20 @@ pub fn run(args: &mut lexopt::Parser, mut output: impl Write) -> Result<ExitCode
     };
     // A mistake in what is to be sent should not wait for the program to end.
     request.message.metric.values.push(timing(Duration::ZERO));
-    readable(&request.message)?;
-    let (took, code) = time(&program, &args)?;
+    if let Some(span) = &mut request.span
+        && span.trace_id == 0
+    {
+        span.trace_id = new_id();
+    }
+    packet(&request)?;
+    let start = now();
+    let (took, code) = time(&program, &args, request.span.as_ref())?;
     request.message.metric.values.pop();
     request.message.metric.values.push(timing(took));
+    if let Some(span) = &mut request.span {
+        (span.start, span.end) = (start, start + took);
+        span.error |= code != ExitCode::SUCCESS;
+    }
     if let Err(error) = deliver(&request) {
         eprintln!("veneur emit: {error}");
     }
@@ -146,8 +175,43 @@ pub fn run(args: &mut lexopt::Parser, mut output: impl Write) -> Result<ExitCode
 }
 
 fn deliver(request: &Request) -> Result<(), EmitError> {
-    let lines = readable(&request.message)?;
-    request.destination.send(&lines, &request.credentials)
+    match packet(request)? {
+        Packet::Lines(lines) => request.destination.send(&lines, &request.credentials),
+        Packet::Ssf(message) => request.destination.send_ssf(&message),
+    }
+}
+
+/// What is sent.
+enum Packet {
+    Lines(Vec<String>),
+    Ssf(Vec<u8>),
+}
+
+/// What a request says, which the daemon can read.
+fn packet(request: &Request) -> Result<Packet, EmitError> {
+    let Message { tags, metric, event, check } = &request.message;
+    match &request.span {
+        None => readable(&request.message).map(Packet::Lines),
+        Some(_) if *event != Default::default() || *check != Default::default() => {
+            Err(lexopt::Error::from("--ssf sends neither events nor service checks").into())
+        }
+        Some(span) => Ok(Packet::Ssf(span::message(metric, tags, span)?)),
+    }
+}
+
+fn now() -> Duration {
+    UNIX_EPOCH.elapsed().unwrap_or_default()
+}
+
+/// A random number for a span or a trace, above 0.
+fn new_id() -> i64 {
+    // Each `RandomState` has its own random keys, so the hash of nothing is a random number.
+    i64::try_from(RandomState::new().build_hasher().finish() >> 1 | 1).unwrap_or(1)
+}
+
+/// A number from the environment, as a program that runs us with `--command` has it.
+fn from_environment(name: &str) -> i64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// The lines of a message, each of which the daemon can read.
@@ -163,14 +227,25 @@ fn readable(message: &Message) -> Result<Vec<String>, EmitError> {
 
 /// Runs a program; how long it took, and what to exit with: its own status, or as shells do
 /// 128 and the number of the signal that ended it.
-fn time(program: &OsString, args: &[OsString]) -> Result<(Duration, ExitCode), EmitError> {
+fn time(
+    program: &OsString,
+    args: &[OsString],
+    span: Option<&Span>,
+) -> Result<(Duration, ExitCode), EmitError> {
+    let ids = span
+        .map(|span| [(TRACE_ID, span.trace_id.to_string()), (PARENT_SPAN_ID, span.id.to_string())]);
     let start = Instant::now();
-    let status = Command::new(program)
-        .args(args)
-        .status()
-        .map_err(|cause| EmitError::Program { program: program.display().to_string(), cause })?;
+    let status =
+        Command::new(program).args(args).envs(ids.into_iter().flatten()).status().map_err(
+            |cause| EmitError::Program { program: program.display().to_string(), cause },
+        )?;
     let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1);
     Ok((start.elapsed(), ExitCode::from(u8::try_from(code).unwrap_or(1))))
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
 /// `None` if help is asked for.
@@ -179,6 +254,15 @@ fn read_args(args: &mut lexopt::Parser) -> Result<Option<Request>, EmitError> {
     let mut credentials = Credentials::default();
     let mut message = Message::default();
     let mut program = None;
+    let mut is_ssf = false;
+    let mut span = Span {
+        trace_id: from_environment(TRACE_ID),
+        parent_id: from_environment(PARENT_SPAN_ID),
+        id: new_id(),
+        start: now(),
+        end: now(),
+        ..Span::default()
+    };
     let Message { tags, metric, event, check } = &mut message;
     while let Some(arg) = args.next()? {
         match arg {
@@ -228,10 +312,21 @@ fn read_args(args: &mut lexopt::Parser) -> Result<Option<Request>, EmitError> {
             Long("sc_hostname") => check.hostname = Some(args.value()?.string()?),
             Long("sc_tags") => check.tags.push(args.value()?.string()?),
             Long("sc_msg") => check.message = Some(args.value()?.string()?),
+
+            Long("ssf") => is_ssf = true,
+            Long("trace_id") => span.trace_id = args.value()?.parse()?,
+            Long("parent_span_id") => span.parent_id = args.value()?.parse()?,
+            Long("span_service") => span.service = args.value()?.string()?,
+            Long("span_tags") => span.tags.push(args.value()?.string()?),
+            Long("span_starttime") => span.start = args.value()?.parse_with(seconds)?,
+            Long("span_endtime") => span.end = args.value()?.parse_with(seconds)?,
+            Long("indicator") => span.indicator = true,
+            Long("error") => span.error = true,
             other => return Err(other.unexpected().into()),
         }
     }
     let destination = Destination::parse(&hostport)
         .map_err(|wrong| lexopt::Error::from(format!("--hostport {hostport}: {wrong}")))?;
-    Ok(Some(Request { destination, credentials, message, program }))
+    let span = is_ssf.then_some(span);
+    Ok(Some(Request { destination, credentials, message, span, program }))
 }

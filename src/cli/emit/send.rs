@@ -87,6 +87,25 @@ impl Destination {
         };
         sent.map_err(|cause| EmitError::Send { to: self.to_string(), cause })
     }
+
+    /// Sends one message of SSF.
+    ///
+    /// # Errors
+    /// There is no such listener, or it cannot be reached or breaks off.
+    pub(super) fn send_ssf(&self, message: &[u8]) -> Result<(), EmitError> {
+        let sent = match self {
+            Destination::Udp(to) => send_udp(*to, message),
+            Destination::UnixStream(to) => {
+                let length = u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes();
+                // Version 0 of the framing.
+                send_stream(to, &[&[0], &length[..], message].concat())
+            }
+            Destination::Tcp(_) | Destination::Tls(..) | Destination::Unixgram(_) => {
+                return Err(lexopt::Error::from("--ssf goes to udp:// or unix://").into());
+            }
+        };
+        sent.map_err(|cause| EmitError::Send { to: self.to_string(), cause })
+    }
 }
 
 impl fmt::Display for Destination {
@@ -123,11 +142,14 @@ fn send_unixgram(to: &UnixAddress, datagram: &[u8]) -> io::Result<()> {
 
 fn send_frame(to: &UnixAddress, frame: &[u8]) -> io::Result<()> {
     let length = u32::try_from(frame.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    send_stream(to, &[&length.to_le_bytes(), frame].concat())
+}
+
+fn send_stream(to: &UnixAddress, bytes: &[u8]) -> io::Result<()> {
     let mut stream = UnixStream::connect_addr(&unix_address(to)?)?;
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(&length.to_le_bytes())?;
-    stream.write_all(frame)?;
+    stream.write_all(bytes)?;
     stream.shutdown(Shutdown::Write)?;
     wait_for_end(stream)
 }
