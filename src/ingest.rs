@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::listen::{ListenOptions, StatsdAddress};
 use crate::config::settings::IntakeSettings;
-use crate::pipeline::Intake;
+use crate::pipeline::{Intake, SpanIntake};
 use crate::telemetry::Telemetry;
 
 mod binding;
@@ -109,6 +109,59 @@ impl Receive for Intake {
     }
 }
 
+/// What a listener's thread reads, by what comes in there.
+#[derive(Debug)]
+pub enum Reception {
+    /// Statsd lines.
+    Lines(Intake),
+    /// Messages of SSF.
+    Spans(SpanIntake),
+}
+
+impl Receive for Reception {
+    fn read<'a>(&mut self, buffer: &'a [u8], packets: impl Iterator<Item = &'a [u8]>) {
+        match self {
+            Reception::Lines(intake) => intake.read(buffer, packets),
+            Reception::Spans(intake) => intake.read(packets),
+        }
+    }
+
+    fn too_long(&mut self) {
+        match self {
+            Reception::Lines(intake) => intake.too_long(),
+            Reception::Spans(intake) => intake.too_long(),
+        }
+    }
+
+    fn not_allowed(&mut self) {
+        match self {
+            Reception::Lines(intake) => intake.not_allowed(),
+            Reception::Spans(intake) => intake.not_allowed(),
+        }
+    }
+
+    fn until_due(&self, now: Instant) -> Option<Duration> {
+        match self {
+            Reception::Lines(intake) => intake.until_due(now),
+            Reception::Spans(intake) => intake.until_due(now),
+        }
+    }
+
+    fn hand_over_due(&mut self, now: Instant) {
+        match self {
+            Reception::Lines(intake) => intake.hand_over_due(now),
+            Reception::Spans(intake) => intake.hand_over_due(now),
+        }
+    }
+
+    fn hand_over_all(&mut self) {
+        match self {
+            Reception::Lines(intake) => intake.hand_over_all(),
+            Reception::Spans(intake) => intake.hand_over_all(),
+        }
+    }
+}
+
 /// Every configured listener, bound; nothing is read yet.
 #[derive(Debug)]
 pub struct Listeners {
@@ -139,9 +192,19 @@ impl Listeners {
         Ok(Listeners { sockets, warnings, limits: Limits::of(settings), moved: Some(moved) })
     }
 
-    /// The addresses really bound, ports included, each once.
+    /// The addresses really bound for lines, ports included, each once.
     pub fn addresses(&self) -> Vec<StatsdAddress> {
-        let mut addresses: Vec<_> = self.infos().map(|info| info.address).collect();
+        self.bound_for(false)
+    }
+
+    /// The same for spans.
+    pub fn span_addresses(&self) -> Vec<StatsdAddress> {
+        self.bound_for(true)
+    }
+
+    fn bound_for(&self, spans: bool) -> Vec<StatsdAddress> {
+        let infos = self.infos().filter(|info| info.options.spans == spans);
+        let mut addresses: Vec<_> = infos.map(|info| info.address).collect();
         addresses.dedup();
         addresses
     }
@@ -198,6 +261,7 @@ impl Listeners {
         for (socket, info) in datagrams.into_iter().zip(infos.by_ref()) {
             let mut receive = make(&info);
             let telemetry = telemetry.clone();
+            let limits = limits.with(&info.options);
             running.spawn(info.thread, move |stop| {
                 Ok(move || datagram::read(socket, limits.longest, &stop, &telemetry, &mut receive))
             })?;
@@ -205,6 +269,7 @@ impl Listeners {
         for (listener, info) in streams.into_iter().zip(infos) {
             let receive = make(&info);
             let telemetry = telemetry.clone();
+            let limits = limits.with(&info.options);
             running.spawn(info.thread, move |stop| {
                 let server = Server::new(listener, limits, stop)?;
                 Ok(move || server.run(telemetry, receive))

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use veneur::aggregate::{KeyHasher, Plan, Shard};
 use veneur::config::listen::StatsdAddress;
-use veneur::config::settings::IntakeSettings;
+use veneur::config::settings::{IntakeSettings, SpanSettings};
 use veneur::ingest::sys::{RecvSlab, wait_readable};
 use veneur::ingest::{Certificates, Inherited, Listeners};
 use veneur::model::{ExtendTags, Interval, Percentile, Role, Statistic};
@@ -104,6 +104,12 @@ pub(crate) fn veneur(workload: &Workload, length: Duration) -> Outcome {
         max_connections: 1,
         idle_timeout: minute,
         handshake_timeout: minute,
+        spans: SpanSettings {
+            listeners: Vec::new(),
+            max_length: 8192,
+            indicator_timer: None,
+            objective_timer: None,
+        },
     };
     let listeners = Listeners::bind(&settings, &Certificates::default(), &mut Inherited::default())
         .expect("a port is free");

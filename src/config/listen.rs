@@ -119,6 +119,18 @@ impl StatsdAddress {
     }
 }
 
+impl StatsdAddress {
+    /// Whether the kernel chooses the port: then the same address twice means two listeners.
+    pub fn is_any_port(&self) -> bool {
+        match self {
+            StatsdAddress::Udp(address) | StatsdAddress::Tcp(address) => address.port() == 0,
+            StatsdAddress::Unixgram(_)
+            | StatsdAddress::UnixStream(_)
+            | StatsdAddress::Inherited(_) => false,
+        }
+    }
+}
+
 /// As it may be written in `statsd_listen_addresses`.
 impl fmt::Display for StatsdAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -11,7 +11,6 @@
 use std::time::Duration;
 
 use super::bins;
-use super::listen::{HOST_PORT, split_host_port};
 use super::matchers;
 use super::reading::{Given, Reading};
 use super::secret::BaseUrl;
@@ -116,6 +115,11 @@ pub(super) struct Raw {
     pub(super) datadog_key_in_query: One<bool>,
     pub(super) graphite_address: One<String>,
     pub(super) graphite_layout: One<String>,
+    pub(super) trace_address: One<String>,
+    pub(super) ssf_listen_addresses: Many<String>,
+    pub(super) trace_max_length_bytes: One<u64>,
+    pub(super) indicator_span_timer_name: One<String>,
+    pub(super) objective_span_timer_name: One<String>,
     pub(super) trace_api_address: One<String>,
     pub(super) datadog_trace_api_address: One<String>,
     pub(super) sinks: Option<Vec<RawSink>>,
@@ -287,6 +291,12 @@ pub(super) static ROWS: &[Row] = &[
     Row::new("connections.handshake_timeout", |raw, read| {
         raw.connections_handshake_timeout = read.one();
     }),
+    // Spans
+    Row::new("trace_address", |raw, read| raw.trace_address = read.one()),
+    Row::new("ssf_listen_addresses", |raw, read| raw.ssf_listen_addresses = read.many()),
+    Row::new("trace_max_length_bytes", |raw, read| raw.trace_max_length_bytes = read.one()),
+    Row::new("indicator_span_timer_name", |raw, read| raw.indicator_span_timer_name = read.one()),
+    Row::new("objective_span_timer_name", |raw, read| raw.objective_span_timer_name = read.one()),
     // Classic statsd
     Row::new("etsy.percent_threshold", |raw, read| raw.etsy_percent_threshold = read.one_or_many()),
     Row::new("etsy.histogram", |raw, read| raw.etsy_histogram = bins::read(read)),
@@ -402,8 +412,6 @@ pub(super) static ROWS: &[Row] = &[
     Row::new("debug", |raw, read| raw.debug = read.one()),
     Row::new("enable_profiling", |_, read| drop(read.one::<bool>())).later("CPU profiles"),
     // Later
-    Row::new("trace_address", |_, read| host_port(read)).later("traces"),
-    Row::new("trace_max_length_bytes", |_, read| drop(read.one::<u64>())).later("traces"),
     Row::new("aws_access_key_id", |_, read| text(read)).secret().later("S3"),
     Row::new("aws_secret_access_key", |_, read| text(read)).secret().later("S3"),
     Row::new("aws_region", |_, read| text(read)).later("S3"),
@@ -415,15 +423,6 @@ pub(super) static ROWS: &[Row] = &[
 
 fn text(read: &mut Reading<'_>) {
     drop(read.one::<String>());
-}
-
-fn host_port(read: &mut Reading<'_>) {
-    let Some(given) = read.one::<String>() else { return };
-    if let Err(what) = split_host_port(&given.value)
-        && !given.value.is_empty()
-    {
-        read.report.refuse(&given.source, what, HOST_PORT);
-    }
 }
 
 fn base_url(read: &mut Reading<'_>) {

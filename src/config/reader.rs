@@ -241,21 +241,21 @@ mod tests {
     #[test]
     fn a_key_for_a_later_feature_is_checked_and_says_so_if_it_is_set() {
         let (_, report) = read(
-            "trace_address: ''\naws_secret_access_key: hunter2\ninflux_address: http://u:p@h:1\n\
-             enable_profiling: false\ntrace_max_length_bytes: 0\naws_region:\n",
+            "aws_secret_access_key: hunter2\ninflux_address: http://u:p@h:1\n\
+             enable_profiling: false\naws_region:\n",
             true,
         );
         assert_eq!(lines(&report.problems), [""; 0]);
         assert_eq!(
             lines(&report.warnings),
             [
-                "v.yaml:2: aws_secret_access_key: this build has no S3 yet; it has no effect",
-                "v.yaml:3: influx_address: \"http://REDACTED@h:1\": this build has no InfluxDB \
+                "v.yaml:1: aws_secret_access_key: this build has no S3 yet; it has no effect",
+                "v.yaml:2: influx_address: \"http://REDACTED@h:1\": this build has no InfluxDB \
                  yet; it has no effect",
             ]
         );
-        let (_, report) = read("trace_address: nowhere\ninflux_address: nowhere\n", false);
-        assert_eq!(report.problems.len(), 2);
+        let (_, report) = read("influx_address: nowhere\n", false);
+        assert_eq!(report.problems.len(), 1);
     }
 
     #[test]

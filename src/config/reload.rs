@@ -1,6 +1,6 @@
 //! Which settings a running daemon takes on `SIGHUP`, and which need a restart.
 
-use super::settings::{ClassicSettings, HttpSettings, IntakeSettings, Settings};
+use super::settings::{ClassicSettings, HttpSettings, IntakeSettings, Settings, SpanSettings};
 
 impl Settings {
     /// The keys in which `new` differs and that only a restart can change.
@@ -129,6 +129,7 @@ fn compare_intake(
         max_connections,
         idle_timeout,
         handshake_timeout,
+        spans,
     } = old;
     let listeners_name = "udp_address, tcp_address, statsd_listen_addresses";
     compare(listeners_name, *listeners == new.listeners);
@@ -140,6 +141,12 @@ fn compare_intake(
     compare("connections.max", *max_connections == new.max_connections);
     compare("connections.idle_timeout", *idle_timeout == new.idle_timeout);
     compare("connections.handshake_timeout", *handshake_timeout == new.handshake_timeout);
+    let SpanSettings { listeners, max_length, indicator_timer, objective_timer } = spans;
+    let new = &new.spans;
+    compare("trace_address, ssf_listen_addresses", *listeners == new.listeners);
+    compare("trace_max_length_bytes", *max_length == new.max_length);
+    compare("indicator_span_timer_name", *indicator_timer == new.indicator_timer);
+    compare("objective_span_timer_name", *objective_timer == new.objective_timer);
 }
 
 fn compare_http(

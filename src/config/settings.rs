@@ -152,6 +152,21 @@ pub struct IntakeSettings {
     pub idle_timeout: Duration,
     /// A TLS handshake may take this long.
     pub handshake_timeout: Duration,
+    /// Where spans come in.
+    pub spans: SpanSettings,
+}
+
+/// Listeners of SSF, and what is made of what they receive.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SpanSettings {
+    /// All of them, in the order configured: UDP, and Unix streams.
+    pub listeners: Vec<Listener<StatsdAddress>>,
+    /// Longest message; a longer one is refused whole.
+    pub max_length: usize,
+    /// The name of a histogram of indicator spans.
+    pub indicator_timer: Option<String>,
+    /// The name of the same for the whole fleet, by objective.
+    pub objective_timer: Option<String>,
 }
 
 /// What becomes of lines in a classic dialect.

@@ -13,7 +13,8 @@ use super::reference::Reference;
 use super::secret::{BaseUrl, REDACTED};
 use super::settings::{
     ClientTlsSettings, ForwardSettings, GathererSettings, HttpSettings, IdentitySettings,
-    ImportSettings, IntakeSettings, LimitSettings, Settings, SpoolSettings, TlsSettings,
+    ImportSettings, IntakeSettings, LimitSettings, Settings, SpanSettings, SpoolSettings,
+    TlsSettings,
 };
 use crate::model::{Percentile, Statistic, TagMatcher};
 
@@ -172,6 +173,7 @@ fn shown_intake(intake: &IntakeSettings) -> Vec<(&'static str, Value)> {
         max_connections,
         idle_timeout,
         handshake_timeout,
+        spans,
     } = intake;
     let addresses: Vec<String> = listeners.iter().map(ToString::to_string).collect();
     let mut shown = Vec::new();
@@ -193,7 +195,20 @@ fn shown_intake(intake: &IntakeSettings) -> Vec<(&'static str, Value)> {
         ("connections.idle_timeout", json!(duration::show(*idle_timeout))),
         ("connections.handshake_timeout", json!(duration::show(*handshake_timeout))),
     ]);
+    shown.extend(shown_spans(spans));
     shown
+}
+
+fn shown_spans(spans: &SpanSettings) -> [(&'static str, Value); 4] {
+    let SpanSettings { listeners, max_length, indicator_timer, objective_timer } = spans;
+    let addresses: Vec<String> = listeners.iter().map(ToString::to_string).collect();
+    let name = |name: &Option<String>| json!(name.as_deref().unwrap_or_default());
+    [
+        ("ssf_listen_addresses", json!(addresses)),
+        ("trace_max_length_bytes", json!(max_length)),
+        ("indicator_span_timer_name", name(indicator_timer)),
+        ("objective_span_timer_name", name(objective_timer)),
+    ]
 }
 
 /// Certificate and authority; the key is not shown.

@@ -4,7 +4,7 @@
 /// would be bad advice (`ssf_address` is no misspelt `udp_address`).
 ///
 /// Source: the example.yaml and example_proxy.yaml of Veneur 2.0 to 14.2.0.
-const FOREIGN: [&str; 47] = [
+const FOREIGN: [&str; 44] = [
     "block_profile_rate",
     "consul_trace_service_name",
     "count_unique_timeseries",
@@ -21,13 +21,11 @@ const FOREIGN: [&str; 47] = [
     "grpc_listen_addresses",
     "grpc_server",
     "idle_connection_timeout",
-    "indicator_span_timer_name",
     "max_idle_conns",
     "max_idle_conns_per_host",
     "metric_sink_routing",
     "mutex_profile_fraction",
     "num_span_workers",
-    "objective_span_timer_name",
     "runtime_metrics_interval",
     "send_buffer_size",
     "shutdown_timeout",
@@ -37,7 +35,6 @@ const FOREIGN: [&str; 47] = [
     "ssf_address",
     "ssf_buffer_size",
     "ssf_destination_address",
-    "ssf_listen_addresses",
     "veneur_metrics_additional_tags",
     "veneur_metrics_scopes",
     // Families: every key that starts so.

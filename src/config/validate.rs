@@ -13,6 +13,7 @@ mod import;
 mod intake;
 mod limits;
 mod sinks;
+mod spans;
 mod spool;
 pub(super) mod traces;
 mod upstreams;

@@ -55,7 +55,7 @@ impl Sockets {
             tls: certificates.statsd(),
             heir: heir.clone(),
         };
-        for listener in &settings.listeners {
+        for listener in settings.listeners.iter().chain(&settings.spans.listeners) {
             binding
                 .bind(listener, inherited)
                 .map_err(|cause| BindError::Refused { address: listener.to_string(), cause })?;

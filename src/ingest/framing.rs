@@ -1,18 +1,15 @@
 //! Where one piece of a stream ends and the next begins; pure.
 //!
-//! TCP carries [`Lines`], Unix streams carry [`Frames`]. Bytes come in whatever portions the
+//! TCP carries [`Lines`], Unix streams carry [`Frames`], each behind a [`Head`]. Bytes come in whatever portions the
 //! kernel has; a piece that lies whole in one portion is passed on without a copy, and one that
 //! does not is kept until the rest comes, never more than the longest piece allowed.
 //!
-//! Source: the transports of the DogStatsD documentation; Veneur 1.1.0 for TCP.
+//! Source: the transports of the DogStatsD documentation; Veneur 1.1.0 for TCP, Veneur 14 for
+//! SSF.
 
 use std::mem;
 
 use super::Receive;
-
-/// A frame that claims to be longer is none: what speaks another protocol here (text, TLS,
-/// lengths of the other byte order) says at least that much with its first four bytes.
-const LONGEST_BELIEVABLE: usize = 1 << 20;
 
 /// The peer does not send frames; nothing behind this can be understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,10 +55,9 @@ impl Framing {
         match self {
             Framing::Lines(lines) => (!lines.is_skipping).then(|| lines.kept.clone()),
             Framing::Frames(frames) => match &frames.expected {
-                Expected::Length { bytes, known } => Some(bytes[..*known].to_vec()),
+                Expected::Head { bytes, known } => Some(bytes[..*known].to_vec()),
                 Expected::Frame { length, kept } => {
-                    let length = u32::try_from(*length).ok()?.to_le_bytes();
-                    Some([&length[..], kept].concat())
+                    Some([&frames.head.write(*length)?[..], kept].concat())
                 }
                 Expected::Rest { .. } => None,
             },
@@ -72,10 +68,9 @@ impl Framing {
     pub(super) fn is_amid(&self) -> bool {
         match self {
             Framing::Lines(lines) => !lines.kept.is_empty(),
-            Framing::Frames(frames) => !matches!(
-                frames.expected,
-                Expected::Length { known: 0, .. } | Expected::Rest { .. }
-            ),
+            Framing::Frames(frames) => {
+                !matches!(frames.expected, Expected::Head { known: 0, .. } | Expected::Rest { .. })
+            }
         }
     }
 }
@@ -151,21 +146,69 @@ impl Lines {
     }
 }
 
-/// Frames: four bytes, little-endian, that say how many bytes follow, and those.
+/// What stands before each frame and says how many bytes it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Head {
+    /// DogStatsD's: four bytes, little-endian.
+    Statsd,
+    /// SSF's: the version, which is 0, and four bytes, big-endian.
+    Ssf,
+}
+
+/// The longest of them.
+const LONGEST_HEAD: usize = 5;
+
+impl Head {
+    const fn length(self) -> usize {
+        match self {
+            Head::Statsd => 4,
+            Head::Ssf => 5,
+        }
+    }
+
+    /// A frame that claims to be longer is none: what speaks another protocol here (text, TLS,
+    /// lengths of the other byte order) says at least that much with its first bytes.
+    const fn longest_believable(self) -> usize {
+        match self {
+            Head::Statsd => 1 << 20,
+            Head::Ssf => 16 << 20,
+        }
+    }
+
+    /// How long the frame is; `None` if it is of another version.
+    fn read(self, [a, b, c, d, e]: [u8; LONGEST_HEAD]) -> Option<usize> {
+        match (self, a) {
+            (Head::Statsd, a) => Some(u32::from_le_bytes([a, b, c, d]) as usize),
+            (Head::Ssf, 0) => Some(u32::from_be_bytes([b, c, d, e]) as usize),
+            (Head::Ssf, _) => None,
+        }
+    }
+
+    fn write(self, length: usize) -> Option<Vec<u8>> {
+        let length = u32::try_from(length).ok()?;
+        Some(match self {
+            Head::Statsd => length.to_le_bytes().to_vec(),
+            Head::Ssf => [&[0], &length.to_be_bytes()[..]].concat(),
+        })
+    }
+}
+
+/// Frames: a head that says how many bytes follow, and those.
 ///
 /// A frame that is too long is counted and passed over by its own length, so that it costs its
 /// neighbours nothing. A length that no client would send is not trusted that far: then the
 /// stream is of another protocol and must be closed, or it would be swallowed in silence.
 #[derive(Debug)]
 pub(super) struct Frames {
+    head: Head,
     longest: usize,
     expected: Expected,
 }
 
 #[derive(Debug)]
 enum Expected {
-    /// The four bytes, of which `known` are there.
-    Length { bytes: [u8; 4], known: usize },
+    /// A head, of which `known` bytes are there.
+    Head { bytes: [u8; LONGEST_HEAD], known: usize },
     /// A frame of that length, and its beginning.
     Frame { length: usize, kept: Vec<u8> },
     /// What is left of a frame that is too long.
@@ -173,25 +216,26 @@ enum Expected {
 }
 
 impl Expected {
-    const A_LENGTH: Expected = Expected::Length { bytes: [0; 4], known: 0 };
+    const A_HEAD: Expected = Expected::Head { bytes: [0; LONGEST_HEAD], known: 0 };
 }
 
 impl Frames {
-    pub(super) fn new(longest: usize) -> Frames {
-        Frames { longest, expected: Expected::A_LENGTH }
+    pub(super) fn new(head: Head, longest: usize) -> Frames {
+        Frames { head, longest, expected: Expected::A_HEAD }
     }
 
     fn take(&mut self, mut bytes: &[u8], receive: &mut impl Receive) -> Result<(), NotAFrame> {
         while !bytes.is_empty() {
             match &mut self.expected {
-                Expected::Length { bytes: length, known } => {
-                    let (part, rest) = bytes.split_at(bytes.len().min(4 - *known));
-                    length[*known..*known + part.len()].copy_from_slice(part);
+                Expected::Head { bytes: head, known } => {
+                    let missing = self.head.length() - *known;
+                    let (part, rest) = bytes.split_at(bytes.len().min(missing));
+                    head[*known..*known + part.len()].copy_from_slice(part);
                     *known += part.len();
                     bytes = rest;
-                    if *known == 4 {
-                        let length = u32::from_le_bytes(*length) as usize;
-                        self.expect(length, receive)?;
+                    if *known == self.head.length() {
+                        let head = *head;
+                        self.expect(head, receive)?;
                     }
                 }
                 Expected::Frame { length, kept } => {
@@ -206,14 +250,14 @@ impl Frames {
                         }
                         receive.packet(kept);
                     }
-                    self.expected = Expected::A_LENGTH;
+                    self.expected = Expected::A_HEAD;
                 }
                 Expected::Rest { length } => {
                     let skipped = bytes.len().min(*length);
                     *length -= skipped;
                     bytes = &bytes[skipped..];
                     if *length == 0 {
-                        self.expected = Expected::A_LENGTH;
+                        self.expected = Expected::A_HEAD;
                     }
                 }
             }
@@ -221,11 +265,17 @@ impl Frames {
         Ok(())
     }
 
-    fn expect(&mut self, length: usize, receive: &mut impl Receive) -> Result<(), NotAFrame> {
-        self.expected = Expected::A_LENGTH;
+    fn expect(
+        &mut self,
+        head: [u8; LONGEST_HEAD],
+        receive: &mut impl Receive,
+    ) -> Result<(), NotAFrame> {
+        self.expected = Expected::A_HEAD;
+        // Of another version: as little to be believed as the longest there could be.
+        let length = self.head.read(head).unwrap_or(usize::MAX);
         if length > self.longest {
             receive.too_long();
-            if length > LONGEST_BELIEVABLE {
+            if length > self.head.longest_believable() {
                 return Err(NotAFrame);
             }
             self.expected = Expected::Rest { length };
@@ -282,7 +332,11 @@ mod tests {
     }
 
     fn frames() -> Framing {
-        Framing::Frames(Frames::new(LONGEST))
+        Framing::Frames(Frames::new(Head::Statsd, LONGEST))
+    }
+
+    fn ssf() -> Framing {
+        Framing::Frames(Frames::new(Head::Ssf, LONGEST))
     }
 
     /// Feeds `stream` in portions of `portion` bytes.
@@ -297,6 +351,11 @@ mod tests {
     fn framed(piece: &[u8]) -> Vec<u8> {
         let length = u32::try_from(piece.len()).expect("a short piece");
         [&length.to_le_bytes(), piece].concat()
+    }
+
+    fn framed_for_ssf(piece: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(piece.len()).expect("a short piece");
+        [&[0], &length.to_be_bytes()[..], piece].concat()
     }
 
     /// What `stream` comes to if it is moved to another process after `moved` bytes, unless that
@@ -321,7 +380,10 @@ mod tests {
         let text = b"a:1|c\n123456789\nb:2|c\n\nc:3";
         let pieces: [&[u8]; 4] = [b"a:1|c", b"123456789", b"b:2|c", b"12345678"];
         let packets = pieces.map(framed).concat();
-        for (new, stream) in [(lines as fn() -> Framing, &text[..]), (frames, &packets)] {
+        let spans = pieces.map(framed_for_ssf).concat();
+        for (new, stream) in
+            [(lines as fn() -> Framing, &text[..]), (frames, &packets), (ssf, &spans)]
+        {
             let (whole, _) = feed(new(), stream, stream.len());
             let moves = (0..=stream.len())
                 .filter_map(|moved| Some((moved, feed_two(new, stream, 3, moved)?)));
@@ -396,6 +458,19 @@ mod tests {
             assert_eq!(framing.take(stream, &mut pieces), Err(NotAFrame));
             assert_eq!(pieces, Pieces::of([None]));
             assert!(!framing.is_amid(), "it is counted once");
+        }
+    }
+
+    #[test]
+    fn frames_of_ssf_have_a_version_before_their_length() {
+        let stream = [framed_for_ssf(b"span"), framed_for_ssf(b"123456789"), framed_for_ssf(b"")];
+        let (pieces, framing) = feed(ssf(), &stream.concat(), 3);
+        assert_eq!(pieces, Pieces::of([Some(b"span"), None]));
+        assert!(!framing.is_amid());
+        for stream in [&b"\x01\0\0\0\x01x"[..], b"\0\x01\0\0\x01", b"page.views:1|c"] {
+            let (mut framing, mut pieces) = (ssf(), Pieces::default());
+            assert_eq!(framing.take(stream, &mut pieces), Err(NotAFrame), "{stream:?}");
+            assert_eq!(pieces, Pieces::of([None]));
         }
     }
 

@@ -79,6 +79,9 @@ pub(super) struct StreamListener {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) longest: usize,
+    longest_span: usize,
+    /// Of SSF.
+    spans: bool,
     max_connections: usize,
     idle_timeout: Duration,
     handshake_timeout: Duration,
@@ -88,10 +91,18 @@ impl Limits {
     pub(super) fn of(settings: &IntakeSettings) -> Limits {
         Limits {
             longest: settings.metric_max_length,
+            longest_span: settings.spans.max_length,
+            spans: false,
             max_connections: settings.max_connections,
             idle_timeout: settings.idle_timeout,
             handshake_timeout: settings.handshake_timeout,
         }
+    }
+
+    /// Those of one listener.
+    pub(super) fn with(self, options: &ListenOptions) -> Limits {
+        let longest = if options.spans { self.longest_span } else { self.longest };
+        Limits { longest, spans: options.spans, ..self }
     }
 }
 

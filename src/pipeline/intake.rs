@@ -220,6 +220,12 @@ impl Intake {
         self.refuse(refusal_of_metric(reason));
     }
 
+    /// Counts a message that is no line, and says nothing.
+    pub(super) fn refuse_message(&mut self, refusal: Refusal) {
+        self.tally.lines += 1;
+        self.refuse(refusal);
+    }
+
     /// Counts one packet that somebody else takes apart.
     pub(super) fn count_packet(&mut self, bytes: usize) {
         self.tally.packets += 1;
@@ -296,7 +302,7 @@ impl Intake {
     }
 
     #[cold]
-    pub(super) fn refuse(&mut self, refusal: Refusal) {
+    fn refuse(&mut self, refusal: Refusal) {
         self.counts.refused.0[place(refusal.packet, refusal.reason)].add(1);
         tracing::debug!(packet = refusal.packet.as_str(), %refusal, "refused a line");
     }

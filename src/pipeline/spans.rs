@@ -64,7 +64,7 @@ impl SpanIntake {
             self.intake.count_packet(packet.len());
             match ssf::parse(packet) {
                 Ok(message) => self.message(&message),
-                Err(refusal) => self.intake.refuse(refusal),
+                Err(refusal) => self.intake.refuse_message(refusal),
             }
         }
         self.settle();
@@ -155,6 +155,11 @@ impl SpanIntake {
     /// Counts one packet that was longer than allowed and is not looked at.
     pub fn too_long(&mut self) {
         self.intake.too_long();
+    }
+
+    /// Counts one packet of a host that may not send.
+    pub fn not_allowed(&mut self) {
+        self.intake.not_allowed();
     }
 
     /// As [`Intake::until_due`].
@@ -324,7 +329,7 @@ mod tests {
         assert_eq!((&*check.name, check.message.as_deref()), ("up", Some("alice")));
         let refused: Vec<_> = of_samples.refused().collect();
         assert_eq!(refused.len(), 2, "an empty sample, and what is no message: {refused:?}");
-        assert_eq!((of_samples.packets.get(), of_samples.lines.get()), (2, 8));
+        assert_eq!((of_samples.packets.get(), of_samples.lines.get()), (2, 9));
         assert_eq!((of_spans.spans.get(), of_spans.only_samples.get()), (1, 0));
         // Workers end when nobody can send them anything.
         drop(intake);

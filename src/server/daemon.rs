@@ -22,20 +22,30 @@ use super::watchdog::{self, Watchdog};
 use super::{Server, StartError, destinations, sources};
 use crate::aggregate::{ContextLimits, KeyHasher, Plan, Shard};
 use crate::checkpoint::Checkpoint;
+use crate::config::listen::StatsdAddress;
+use crate::config::settings::SpanSettings;
 use crate::config::{Loaded, Settings};
 use crate::forward::Forwarder;
 use crate::forward::import::Import;
 use crate::http;
-use crate::ingest::{Certificates, ControlSocket, Inherited, Moved, Offer, Running, Takeover};
+use crate::ingest::{
+    Certificates, ControlSocket, Inherited, Moved, Offer, Reception, Running, Takeover,
+};
 use crate::model::{Phase, Role};
 use crate::pipeline::flush::FlushHandle;
-use crate::pipeline::{Collector, Flusher, Importer, Intake, IntakeCounts, Router, Workers};
+use crate::pipeline::{
+    Collector, Flusher, Importer, Intake, IntakeCounts, Router, SpanCounts, SpanIntake, SpanTimers,
+    Workers,
+};
 use crate::spool::Turn;
 use crate::telemetry::Telemetry;
 use crate::telemetry::logging::Logs;
 
 /// Readers get this long to read their sockets empty, whatever the interval.
 const MIN_DRAIN: Duration = Duration::from_secs(1);
+
+/// What the spans of an interval may take in memory.
+const SPAN_BYTES: usize = 64 << 20;
 
 /// Why a daemon drains that a successor has told to.
 const HANDED_OVER: &str = "takeover";
@@ -80,6 +90,8 @@ pub(super) struct Daemon {
     succession: Option<Succession>,
     /// Where it listens, for the log.
     addresses: String,
+    /// The same for spans; may be empty.
+    span_addresses: String,
 }
 
 impl Daemon {
@@ -123,7 +135,11 @@ impl Daemon {
             .map(|worker| Shard::with_limits(role, extend.clone(), share, worker))
             .map(|shard| shard.with_classic(settings.classic.rules));
         let workers = Workers::start(shards)?;
-        let collector = Arc::new(Collector::new(extend.clone(), SystemTime::now));
+        let collector = Collector::new(extend.clone(), SystemTime::now);
+        let collector = Arc::new(match settings.sinks.iter().any(|sink| sink.takes_spans()) {
+            true => collector.with_spans(SPAN_BYTES),
+            false => collector,
+        });
         let hasher = KeyHasher::random();
         let intake = |protocol| {
             let counts = Arc::new(IntakeCounts::default());
@@ -187,13 +203,22 @@ impl Daemon {
         let sockets = Sockets { http, grpc };
         let doors = pages::open(sockets, offer, &shown, &phase, quit, &telemetry)?;
 
-        let addresses: Vec<String> =
-            listeners.addresses().iter().map(ToString::to_string).collect();
+        let join = |addresses: Vec<StatsdAddress>| {
+            addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+        };
+        let addresses = join(listeners.addresses());
+        let span_addresses = join(listeners.span_addresses());
         sources::add_drops(&telemetry, listeners.drop_probes()?);
         let moved = listeners.take_moved();
         let running = listeners.start(&telemetry, |info| {
+            let intake = intake(sources::protocol_of(&info.address));
+            if info.options.spans {
+                let counts = Arc::new(SpanCounts::default());
+                sources::add_spans(&telemetry, Arc::clone(&counts));
+                return Reception::Spans(SpanIntake::new(intake, span_timers(&settings), counts));
+            }
             let dialect = info.options.dialect.unwrap_or(settings.intake.dialect);
-            intake(sources::protocol_of(&info.address)).with_dialect(dialect)
+            Reception::Lines(intake.with_dialect(dialect))
         })?;
 
         Ok(Daemon {
@@ -223,7 +248,8 @@ impl Daemon {
             moved,
             succeeded,
             succession: None,
-            addresses: addresses.join(","),
+            addresses,
+            span_addresses,
         })
     }
 
@@ -290,6 +316,7 @@ impl Daemon {
         info!(
             version = http::VERSION,
             statsd = self.addresses,
+            ssf = Some(&self.span_addresses).filter(|addresses| !addresses.is_empty()),
             role = self.settings.role().as_str(),
             http = self.doors.http,
             grpc = self.doors.grpc,
@@ -396,6 +423,11 @@ impl Daemon {
         phase.send_replace(Phase::Stopped);
         self.doors.close().await;
     }
+}
+
+fn span_timers(settings: &Settings) -> SpanTimers {
+    let SpanSettings { indicator_timer, objective_timer, .. } = &settings.intake.spans;
+    SpanTimers { indicator: indicator_timer.clone(), objective: objective_timer.clone() }
 }
 
 fn plan(settings: &Settings) -> Plan {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::config::listen::StatsdAddress;
 use crate::ingest::DropProbe;
-use crate::pipeline::IntakeCounts;
+use crate::pipeline::{IntakeCounts, SpanCounts};
 use crate::telemetry::registry::Observations;
 use crate::telemetry::{Telemetry, names};
 
@@ -39,6 +39,16 @@ fn observe(observed: &mut Observations, protocol: &str, counts: &IntakeCounts) {
     ] {
         observed.counter(name, tags, count.get());
     }
+}
+
+/// Reports what one listener thread of spans counts beside that.
+pub(super) fn add_spans(telemetry: &Telemetry, counts: Arc<SpanCounts>) {
+    telemetry.add_source(move |observed| {
+        observed.counter(names::SSF_SPANS_RECEIVED_TOTAL, "", counts.spans.get());
+        observed.counter(names::SSF_ONLY_SAMPLES_TOTAL, "", counts.only_samples.get());
+        let (name, reason) = (names::SSF_SPANS_DROPPED_TOTAL, "reason:full");
+        observed.counter(name, reason, counts.overwritten.get());
+    });
 }
 
 /// The value of the `protocol` tag.

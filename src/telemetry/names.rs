@@ -105,6 +105,12 @@ metrics! {
     LISTEN_EVENTS_TOTAL = "listen.events_total", Counter, One;
     /// Service checks received (`protocol`).
     LISTEN_CHECKS_TOTAL = "listen.checks_total", Counter, One;
+    /// Spans received.
+    SSF_SPANS_RECEIVED_TOTAL = "ssf.spans.received_total", Counter, One;
+    /// Spans that had to go for newer ones of the same interval (`reason`).
+    SSF_SPANS_DROPPED_TOTAL = "ssf.spans.dropped_total", Counter, One;
+    /// Messages of SSF that carried samples and no span.
+    SSF_ONLY_SAMPLES_TOTAL = "ssf.only_samples_total", Counter, One;
     /// Datagrams the kernel dropped because a receive buffer was full (`listener`, `socket`).
     LISTEN_KERNEL_DROPS_TOTAL = "listen.kernel_drops_total", Counter, One;
     /// Errors of the system while listening (`during` accept, receive, wait, drain).

@@ -36,5 +36,6 @@ mod relay;
 mod sandbox;
 mod secrets;
 mod sinks;
+mod spans;
 mod support;
 mod takeover;

@@ -176,6 +176,13 @@ impl Daemon {
         address.expect("there is a UDP listener")
     }
 
+    /// Where spans come in, as the log has it.
+    pub(crate) fn span_addresses(&self) -> Vec<String> {
+        let ready = self.seen.iter().find(|line| line.contains(" ready "));
+        let addresses = field(ready.expect("it is ready"), "ssf");
+        addresses.split(',').map(str::to_owned).collect()
+    }
+
     /// Sends datagrams to its first UDP listener. Over loopback they are in its socket when
     /// this returns.
     pub(crate) fn send<'a>(&self, datagrams: impl IntoIterator<Item = &'a [u8]>) {

@@ -50,7 +50,7 @@ pub(super) fn message(metric: &Metric, tags: &[String], span: &Span) -> Result<V
     for (kind, value) in &metric.values {
         out.bytes(10, &sample(name, kind, value, metric, tags)?.0);
     }
-    let read = ssf::parse(&out.0).map_err(|refusal| format!("{}", refusal.reason.as_str()))?;
+    let read = ssf::parse(&out.0).map_err(|refusal| refusal.reason.as_str())?;
     if let Some(Err(reason)) = read.samples().find(Result::is_err) {
         return Err(format!("the daemon would refuse a sample: {}", reason.as_str()).into());
     }

@@ -32,6 +32,8 @@ impl<A> From<A> for Listener<A> {
 pub struct ListenOptions {
     /// What is spoken there, if not what is spoken everywhere.
     pub dialect: Option<Dialect>,
+    /// Messages of SSF come in, and no lines: said by the key under which it is listed.
+    pub spans: bool,
     /// Who may talk to it.
     pub allow: AllowList,
     /// Of a Unix socket's file.

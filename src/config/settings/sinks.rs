@@ -18,6 +18,13 @@ pub struct SinkSettings {
     pub filter: FilterSettings,
 }
 
+impl SinkSettings {
+    /// Whether it delivers spans.
+    pub fn takes_spans(&self) -> bool {
+        matches!(self.kind, SinkKind::Traces(_))
+    }
+}
+
 /// What a sink is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SinkKind {

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{classic, filled, length, number, threads};
+use super::{classic, filled, length, number, spans, threads};
 use crate::config::listen::{HOST_PORT, Listener, STATSD_FORMS, StatsdAddress, UnixAddress, Wrong};
 use crate::config::machine::Machine;
 use crate::config::problem::Report;
@@ -36,6 +36,7 @@ const PEM: &str = "PEM text, or the path of a file with it";
 /// Everything about receiving.
 pub(super) fn intake(raw: &Raw, machine: &Machine, report: &mut Report) -> IntakeSettings {
     let listeners = listeners(raw, machine, report);
+    let spans = spans::spans(raw, &listeners, machine, report);
     let (max_length, buffer) = (&raw.metric_max_length, &raw.read_buffer_size_bytes);
     let (idle, handshake) = (&raw.connections_idle_timeout, &raw.connections_handshake_timeout);
     IntakeSettings {
@@ -47,6 +48,7 @@ pub(super) fn intake(raw: &Raw, machine: &Machine, report: &mut Report) -> Intak
         max_connections: number(&raw.connections_max, 1..=65_536, CONNECTIONS, report),
         idle_timeout: length(idle, &IDLE_TIMEOUTS, IDLE_TIMEOUT, report),
         handshake_timeout: length(handshake, &HANDSHAKE_TIMEOUTS, HANDSHAKE_TIMEOUT, report),
+        spans,
         listeners,
     }
 }
@@ -58,7 +60,7 @@ fn listeners(raw: &Raw, machine: &Machine, report: &mut Report) -> Vec<StatsdLis
     let mut add =
         |given: &Given<String>, parsed: Result<StatsdListener, Wrong>, accepted| match parsed {
             Ok(new) => match listeners.iter().find(|known| known.address == new.address) {
-                Some(known) if !is_any_port(&new.address) => {
+                Some(known) if !new.address.is_any_port() => {
                     if *known == new {
                         report.warn(&given.source, "listed twice; it is listened on once");
                     } else {
@@ -95,16 +97,6 @@ fn listeners(raw: &Raw, machine: &Machine, report: &mut Report) -> Vec<StatsdLis
         None | Some(_) => {}
     }
     listeners
-}
-
-/// Whether the kernel chooses the port: then the same address twice means two listeners.
-fn is_any_port(address: &StatsdAddress) -> bool {
-    match address {
-        StatsdAddress::Udp(address) | StatsdAddress::Tcp(address) => address.port() == 0,
-        StatsdAddress::Unixgram(_) | StatsdAddress::UnixStream(_) | StatsdAddress::Inherited(_) => {
-            false
-        }
-    }
 }
 
 /// Where a successor comes for our sockets.

@@ -32,7 +32,7 @@ pub(super) fn sinks(raw: &Raw, report: &mut Report) -> Vec<SinkSettings> {
         sinks.extend(kind.map(|kind| SinkSettings { name, kind, filter }));
     }
     // Spans are all that this one takes.
-    let takes_points = |sink: &SinkSettings| !matches!(sink.kind, SinkKind::Traces(_));
+    let takes_points = |sink: &SinkSettings| !sink.takes_spans();
     let has_console = sinks.iter().any(|sink| matches!(sink.kind, SinkKind::Console { .. }));
     let is_debug = flag(&raw.debug_flushed_metrics, false);
     if !sinks.iter().any(takes_points) || is_debug && !has_console {

@@ -19,7 +19,7 @@ use tracing::debug;
 
 use super::listener::Connection;
 use super::{SILENCE_AT_END, Shared, Turn};
-use crate::ingest::framing::{Frames, Framing, Lines};
+use crate::ingest::framing::{Frames, Framing, Head, Lines};
 use crate::ingest::hold::Hold;
 use crate::ingest::takeover::{MOST_KEPT, Moved};
 use crate::ingest::{Receive, tls};
@@ -66,7 +66,8 @@ impl<R: Receive> Shared<R> {
             },
             Connection::Frames(stream, kept) => {
                 let detach = |stream: UnixStream| Ok(stream.into_std()?.into());
-                let frames = Framing::Frames(Frames::new(longest));
+                let head = if self.limits.spans { Head::Ssf } else { Head::Statsd };
+                let frames = Framing::Frames(Frames::new(head, longest));
                 self.read_or_move(stream, frames, &kept, detach).await
             }
         };
