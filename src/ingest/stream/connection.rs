@@ -128,8 +128,11 @@ impl<R: Receive> Shared<R> {
 
     /// Counts the beginning of a line or frame whose rest will not come.
     pub(super) fn count_incomplete(&self, is_amid: bool) {
-        let tags = "packet_type:unknown,reason:incomplete";
-        self.telemetry.count(names::PACKET_ERROR_TOTAL, tags, u64::from(is_amid));
+        // None is no series.
+        if is_amid {
+            let tags = "packet_type:unknown,reason:incomplete";
+            self.telemetry.count(names::PACKET_ERROR_TOTAL, tags, 1);
+        }
     }
 
     /// Reads until the connection is over, or, when stopped, it can move and `moves`.
