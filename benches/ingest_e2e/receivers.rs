@@ -104,12 +104,7 @@ pub(crate) fn veneur(workload: &Workload, length: Duration) -> Outcome {
         max_connections: 1,
         idle_timeout: minute,
         handshake_timeout: minute,
-        spans: SpanSettings {
-            listeners: Vec::new(),
-            max_length: 8192,
-            indicator_timer: None,
-            objective_timer: None,
-        },
+        spans: SpanSettings::default(),
     };
     let listeners = Listeners::bind(&settings, &Certificates::default(), &mut Inherited::default())
         .expect("a port is free");

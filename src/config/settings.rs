@@ -156,8 +156,8 @@ pub struct IntakeSettings {
     pub spans: SpanSettings,
 }
 
-/// Listeners of SSF, and what is made of what they receive.
-#[derive(Clone, Debug, PartialEq)]
+/// Listeners of SSF, and what is made of what they receive. By default there are none.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct SpanSettings {
     /// All of them, in the order configured: UDP, and Unix streams.
     pub listeners: Vec<Listener<StatsdAddress>>,

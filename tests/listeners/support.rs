@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use veneur::config::listen::{Listener, StatsdAddress};
 use veneur::config::machine::Machine;
-use veneur::config::settings::IntakeSettings;
+use veneur::config::settings::{IntakeSettings, SpanSettings};
 use veneur::ingest::{BindError, Certificates, Inherited, Listeners, Receive, Running};
 use veneur::telemetry::Telemetry;
 use veneur::telemetry::registry::Total;
@@ -34,6 +34,7 @@ pub(crate) fn settings(listeners: &[StatsdAddress]) -> IntakeSettings {
         max_connections: 100,
         idle_timeout: PATIENCE,
         handshake_timeout: PATIENCE,
+        spans: SpanSettings::default(),
     }
 }
 
