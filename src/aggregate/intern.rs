@@ -138,31 +138,31 @@ impl Interner {
         self.canonical.insert_unique(hash, (hash, slot), |&(hash, _)| hash);
     }
 
-    /// Renumbers all slots: `new_id` tells the new number, or `None` for one that goes.
-    pub fn renumber(&mut self, new_id: impl Fn(SlotId) -> Option<SlotId>) {
-        let mut kept_bytes = Vec::new();
-        let old_bytes = std::mem::take(&mut self.alias_bytes);
-        self.aliases.retain(|alias| {
-            let (Some(slot), Ok(at)) = (new_id(alias.slot), u32::try_from(kept_bytes.len())) else {
-                return false;
-            };
-            let (name, tags) = alias.bytes(&old_bytes);
-            kept_bytes.extend_from_slice(name);
-            kept_bytes.extend_from_slice(tags);
-            alias.slot = slot;
-            alias.at = at;
-            true
-        });
-        self.alias_bytes = kept_bytes;
-        self.canonical.retain(|(_, slot)| match new_id(*slot) {
-            Some(new) => {
-                *slot = new;
-                true
+    /// Renumbers all slots: `new_id` tells the new number, or `None` for one that goes; `kept`
+    /// is how many stay. Gives back the old tables: to free what is large takes long.
+    pub fn renumber(&mut self, kept: usize, new_id: impl Fn(SlotId) -> Option<SlotId>) -> Interner {
+        let room = kept.min(self.aliases.len());
+        let mut new = Interner {
+            aliases: HashTable::with_capacity(room),
+            alias_bytes: Vec::new(),
+            canonical: HashTable::with_capacity(kept),
+            canonical_hasher: self.canonical_hasher.clone(),
+        };
+        for alias in &self.aliases {
+            let Some(slot) = new_id(alias.slot) else { continue };
+            let Ok(at) = u32::try_from(new.alias_bytes.len()) else { break };
+            let (name, tags) = alias.bytes(&self.alias_bytes);
+            new.alias_bytes.extend_from_slice(name);
+            new.alias_bytes.extend_from_slice(tags);
+            let alias = Alias { slot, at, ..*alias };
+            new.aliases.insert_unique(alias.hash, alias, |alias| alias.hash);
+        }
+        for &(hash, slot) in &self.canonical {
+            if let Some(slot) = new_id(slot) {
+                new.canonical.insert_unique(hash, (hash, slot), |&(hash, _)| hash);
             }
-            None => false,
-        });
-        self.aliases.shrink_to_fit(|alias| alias.hash);
-        self.canonical.shrink_to_fit(|&(hash, _)| hash);
+        }
+        std::mem::replace(self, new)
     }
 
     /// Spellings remembered.

@@ -103,8 +103,22 @@ pub struct Snapshot {
     pub memory: Memory,
     /// What there was no room for.
     pub folded: Folded,
-    /// Series forgotten. Letting go of many takes longer than the shard should be kept waiting.
-    pub forgotten: Vec<Arc<MetricKey>>,
+    /// What was forgotten. Letting go of much takes longer than the shard should be kept waiting.
+    pub forgotten: Forgotten,
+}
+
+/// Series that were forgotten, and the tables they were in.
+#[derive(Debug, Default)]
+pub struct Forgotten {
+    keys: Vec<Arc<MetricKey>>,
+    _tables: Option<(Interner, Refused)>,
+}
+
+impl Forgotten {
+    /// How many series.
+    pub fn series(&self) -> usize {
+        self.keys.len()
+    }
 }
 
 /// Where the samples of a key go.
@@ -397,10 +411,10 @@ impl Shard {
 
     /// Forgets series that have been idle for long, once there are enough of them; and those
     /// that are in the way of others, where there is no room.
-    fn forget_idle(&mut self, is_short_of_room: bool) -> Vec<Arc<MetricKey>> {
+    fn forget_idle(&mut self, is_short_of_room: bool) -> Forgotten {
         // Looking costs as much as a flush, so not every interval.
         if !is_short_of_room && !self.intervals.is_multiple_of(IDLE_INTERVALS / 4) {
-            return Vec::new();
+            return Forgotten::default();
         }
         let (census, standing) = (&self.census, &self.standing);
         // Whether it has had no sample in so many intervals before this one.
@@ -428,15 +442,16 @@ impl Shard {
             false => MIN_FORGOTTEN.max(self.places.len() / 4),
         };
         if idle < enough {
-            return Vec::new();
+            return Forgotten::default();
         }
         let is_kept = |slot: usize| new_slots[slot].is_some();
-        self.interner.renumber(|slot| new_slots[slot as usize]);
+        let kept = kept as usize;
+        let interner = self.interner.renumber(kept, |slot| new_slots[slot as usize]);
         self.standing.renumber(|slot| new_slots[slot as usize]);
-        self.census.keep(is_kept);
-        self.refused.clear();
+        self.census.keep(kept, is_kept);
+        let refused = self.refused.take();
         let mut forgotten = Vec::with_capacity(idle);
-        let mut keys = Vec::with_capacity(kept as usize);
+        let mut keys = Vec::with_capacity(kept);
         for (slot, key) in std::mem::take(&mut self.keys).into_iter().enumerate() {
             if is_kept(slot) {
                 keys.push(key);
@@ -448,7 +463,7 @@ impl Shard {
         let mut slots = new_slots.iter();
         self.places.retain(|_| slots.next().is_some_and(Option::is_some));
         self.places.shrink_to_fit();
-        forgotten
+        Forgotten { keys: forgotten, _tables: Some((interner, refused)) }
     }
 
     /// Series the shard knows, idle ones included.

@@ -106,16 +106,7 @@ impl Census {
         if let Some(limit) = self.exhausted(room, bytes) {
             return Err(limit);
         }
-        if tenant.counts_for_name() {
-            self.names
-                .entry(name, |&(hash, _)| hash == name, |&(hash, _)| hash)
-                .or_insert((name, 0))
-                .get_mut()
-                .1 += 1;
-        }
-        let held = &mut self.held[room as usize];
-        held.series += 1;
-        held.bytes += tenant.bytes as usize;
+        self.count(tenant);
         self.tenants.push(tenant);
         Ok(())
     }
@@ -170,7 +161,10 @@ impl Census {
     }
 
     /// Lets go of all series but those kept, in the order of their slots.
-    pub(in crate::aggregate) fn keep(&mut self, is_kept: impl Fn(usize) -> bool) {
+    pub(in crate::aggregate) fn keep(&mut self, kept: usize, is_kept: impl Fn(usize) -> bool) {
+        if kept < self.tenants.len() / 2 {
+            return self.keep_few(kept, is_kept);
+        }
         let (names, held) = (&mut self.names, &mut self.held);
         let mut slot = 0;
         self.tenants.retain(|tenant| {
@@ -194,5 +188,29 @@ impl Census {
         });
         self.tenants.shrink_to_fit();
         self.names.shrink_to_fit(|&(hash, _)| hash);
+    }
+
+    /// The same where it is less work to count anew.
+    fn keep_few(&mut self, kept: usize, is_kept: impl Fn(usize) -> bool) {
+        let mut tenants = Vec::with_capacity(kept);
+        let before = self.tenants.iter().enumerate();
+        tenants.extend(before.filter(|(slot, _)| is_kept(*slot)).map(|(_, tenant)| *tenant));
+        (self.names, self.held) = (HashTable::new(), [Held::default(); ROOMS]);
+        tenants.iter().for_each(|tenant| self.count(*tenant));
+        self.tenants = tenants;
+    }
+
+    fn count(&mut self, tenant: Tenant) {
+        if tenant.counts_for_name() {
+            let name = tenant.name;
+            self.names
+                .entry(name, |&(hash, _)| hash == name, |&(hash, _)| hash)
+                .or_insert((name, 0))
+                .get_mut()
+                .1 += 1;
+        }
+        let held = &mut self.held[tenant.room as usize];
+        held.series += 1;
+        held.bytes += tenant.bytes as usize;
     }
 }

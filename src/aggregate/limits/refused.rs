@@ -57,9 +57,11 @@ impl Refused {
         self.places[index] = Place { hash: key.hash, check, slot };
     }
 
-    /// Forgets all of them: there may be room now, or slots have other numbers.
-    pub(in crate::aggregate) fn clear(&mut self) {
-        self.places = Vec::new();
+    /// Forgets all of them: there may be room now, or slots have other numbers. Gives them back:
+    /// to free what is large takes long.
+    pub(in crate::aggregate) fn take(&mut self) -> Refused {
+        let Refused { hasher, size, .. } = *self;
+        Refused { hasher, size, places: std::mem::take(&mut self.places) }
     }
 
     fn index(&self, key: OpKey) -> usize {
