@@ -6,7 +6,10 @@
 //! counters all the while. Both use TCP, which loses nothing however busy the machine is. In the third interval one more new series comes: all that the flood
 //! has left is idle then, and is forgotten.
 //!
-//! `cargo bench --bench flood [-- MILLIONS]`
+//! The last flood is of members of sets, which together would take 160 MB: some are folded when
+//! they take their half of `limits.memory`.
+//!
+//! `cargo bench --bench flood [-- MILLIONS [WORDS OF THE NAME]]`
 
 use std::fs;
 use std::io::{Read, Write};
@@ -30,21 +33,25 @@ const KNOWN: usize = 100;
 const PER_SECOND: f64 = 150_000.0;
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A flood: its name, and line number `n` of it.
-type Flood = (&'static str, fn(usize) -> String);
+/// A flood: its name, `limits.memory` in MiB, and line number `n` of it.
+type Flood = (&'static str, usize, fn(usize) -> String);
 
-const FLOODS: [Flood; 4] = [
-    ("ids in the tags of one counter", |n| {
+const FLOODS: [Flood; 5] = [
+    ("ids in the tags of one counter", 512, |n| {
         format!("flood.requests:1|c|#env:production,region:eu-west-1,user:{n}")
     }),
-    ("ids in the tags of 1,000 counters", |n| {
+    ("ids in the tags of 1,000 counters", 512, |n| {
         format!("flood.requests{}:1|c|#env:production,region:eu-west-1,user:{n}", n % 1_000)
     }),
-    ("ids in names of counters", |n| {
+    ("ids in names of counters", 512, |n| {
         format!("flood.user{n}.requests:1|c|#env:production,region:eu-west-1")
     }),
-    ("ids in the tags of one timer", |n| {
+    ("ids in the tags of one timer", 512, |n| {
         format!("flood.requests:{}|ms|#env:production,region:eu-west-1,user:{n}", n % 997)
+    }),
+    ("sketches: 10,000 sets that grow by 100 members a line, with 128 MiB", 128, |n| {
+        let members: Vec<String> = (0..100).map(|m| (n / 10_000 * 100 + m).to_string()).collect();
+        format!("flood.users:{}|s|#env:production,page:{}", members.join(":"), n % 10_000)
     }),
 ];
 
@@ -56,12 +63,20 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn start(directory: &Path, intake: &str, elsewhere: &str, interval: Duration) -> Daemon {
+    fn start(
+        directory: &Path,
+        intake: &str,
+        elsewhere: &str,
+        interval: Duration,
+        memory: usize,
+    ) -> Daemon {
         let yaml = format!(
             "interval: {}s\nkey: x\napi_hostname: {intake}\nstats_address: {elsewhere}\n\
              tcp_address: 127.0.0.1:0\nhttp_address: 127.0.0.1:0\naggregates: [count]\n\
-             percentiles: [0.99]\nlimits: {{contexts: {LIMIT}, contexts_per_name: {LIMIT}}}\n",
-            interval.as_secs()
+             percentiles: [0.99]\nlimits: {{contexts: {LIMIT}, contexts_per_name: {LIMIT}, \
+             memory: {}}}\n",
+            interval.as_secs(),
+            memory << 20,
         );
         let file = directory.join("veneur.yaml");
         fs::write(&file, yaml).expect("the temporary directory can be written");
@@ -173,14 +188,14 @@ fn scratch() -> PathBuf {
     directory
 }
 
-fn run(runtime: &tokio::runtime::Runtime, name: &str, lines: usize, flood: fn(usize) -> String) {
+fn run(runtime: &tokio::runtime::Runtime, (name, memory, flood): Flood, lines: usize) {
     let directory = scratch();
     let intake = runtime.block_on(FakeIntake::start());
     let elsewhere = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
     let address = elsewhere.local_addr().expect("it is bound").to_string();
     // The whole flood fits with room to spare.
     let interval = Duration::from_secs_f64((lines as f64 / PER_SECOND * 2.0).ceil() + 3.0);
-    let mut daemon = Daemon::start(&directory, &intake.url(), &address, interval);
+    let mut daemon = Daemon::start(&directory, &intake.url(), &address, interval, memory);
     let mut sent = Sent::default();
     let (flushes, pauses) =
         ("veneur_flush_worker_duration_seconds_count", "veneur_flush_worker_duration_seconds_sum");
@@ -249,7 +264,9 @@ fn main() {
         .enable_all()
         .build()
         .expect("the system gives threads");
-    for (name, flood) in FLOODS {
-        run(&runtime, name, lines, flood);
+    let wanted = std::env::args().skip(1).filter(|it| !it.starts_with('-')).nth(1);
+    let is_wanted = |name: &str| wanted.as_deref().is_none_or(|wanted| name.contains(wanted));
+    for flood in FLOODS.into_iter().filter(|(name, ..)| is_wanted(name)) {
+        run(&runtime, flood, lines);
     }
 }
