@@ -3,6 +3,7 @@
 //! Plain values without I/O, clocks or locks, built on the standard library alone.
 
 pub mod classic;
+pub mod date;
 pub mod dialect;
 pub mod event;
 pub mod glob;
@@ -19,6 +20,7 @@ pub mod text;
 pub mod time;
 
 pub use classic::{Bins, ClassicRules, EtsyStatistics, Idle};
+pub use date::Utc;
 pub use dialect::{Dialect, Recorder};
 pub use event::{AlertType, Event, Origin, Priority, ServiceCheck, ServiceStatus};
 pub use glob::{Glob, Pattern};

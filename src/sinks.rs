@@ -18,13 +18,16 @@ pub mod backlog;
 pub mod console;
 pub mod datadog;
 pub mod delivered;
+pub mod file;
 pub mod filter;
 pub mod graphite;
+pub mod influxdb;
 pub mod json;
 pub mod labels;
 pub mod owner;
 pub mod post;
 pub mod traces;
+pub mod tsv;
 
 pub use delivered::{Delivered, Reason, Tally};
 pub use filter::Filter;

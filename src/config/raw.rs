@@ -13,7 +13,6 @@ use std::time::Duration;
 use super::bins;
 use super::matchers;
 use super::reading::{Given, Reading};
-use super::secret::BaseUrl;
 use super::settings::Program;
 use super::sinks::{self, RawSink};
 use crate::model::{Bins, TagMatcher};
@@ -115,6 +114,10 @@ pub(super) struct Raw {
     pub(super) datadog_key_in_query: One<bool>,
     pub(super) graphite_address: One<String>,
     pub(super) graphite_layout: One<String>,
+    pub(super) influx_address: One<String>,
+    pub(super) influx_db_name: One<String>,
+    pub(super) influx_consistency: One<String>,
+    pub(super) flush_file: One<String>,
     pub(super) trace_address: One<String>,
     pub(super) ssf_listen_addresses: Many<String>,
     pub(super) trace_max_length_bytes: One<u64>,
@@ -380,6 +383,10 @@ pub(super) static ROWS: &[Row] = &[
     Row::new("datadog.key_in_query", |raw, read| raw.datadog_key_in_query = read.one()),
     Row::new("graphite_address", |raw, read| raw.graphite_address = read.one()),
     Row::new("graphite_layout", |raw, read| raw.graphite_layout = read.one()),
+    Row::new("influx_address", |raw, read| raw.influx_address = read.one()).url(),
+    Row::new("influx_db_name", |raw, read| raw.influx_db_name = read.one()),
+    Row::new("influx_consistency", |raw, read| raw.influx_consistency = read.one()),
+    Row::new("flush_file", |raw, read| raw.flush_file = read.one()),
     Row::new("trace_api_address", |raw, read| raw.trace_api_address = read.one()).url(),
     Row::new("datadog_trace_api_address", |raw, read| raw.datadog_trace_api_address = read.one())
         .url(),
@@ -416,22 +423,10 @@ pub(super) static ROWS: &[Row] = &[
     Row::new("aws_secret_access_key", |_, read| text(read)).secret().later("S3"),
     Row::new("aws_region", |_, read| text(read)).later("S3"),
     Row::new("aws_s3_bucket", |_, read| text(read)).later("S3"),
-    Row::new("influx_address", |_, read| base_url(read)).url().later("InfluxDB"),
-    Row::new("influx_consistency", |_, read| text(read)).later("InfluxDB"),
-    Row::new("influx_db_name", |_, read| text(read)).later("InfluxDB"),
 ];
 
 fn text(read: &mut Reading<'_>) {
     drop(read.one::<String>());
-}
-
-fn base_url(read: &mut Reading<'_>) {
-    let Some(given) = read.one::<String>() else { return };
-    if let Err(accepted) = BaseUrl::parse(&given.value)
-        && !given.value.is_empty()
-    {
-        read.report.refuse(&given.source, "not a base URL", accepted);
-    }
 }
 
 /// Every name a key may be written by.

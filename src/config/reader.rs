@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn a_key_for_a_later_feature_is_checked_and_says_so_if_it_is_set() {
         let (_, report) = read(
-            "aws_secret_access_key: hunter2\ninflux_address: http://u:p@h:1\n\
+            "aws_secret_access_key: hunter2\naws_s3_bucket: b\n\
              enable_profiling: false\naws_region:\n",
             true,
         );
@@ -250,11 +250,10 @@ mod tests {
             lines(&report.warnings),
             [
                 "v.yaml:1: aws_secret_access_key: this build has no S3 yet; it has no effect",
-                "v.yaml:2: influx_address: \"http://REDACTED@h:1\": this build has no InfluxDB \
-                 yet; it has no effect",
+                "v.yaml:2: aws_s3_bucket: \"b\": this build has no S3 yet; it has no effect",
             ]
         );
-        let (_, report) = read("influx_address: nowhere\n", false);
+        let (_, report) = read("enable_profiling: perhaps\n", false);
         assert_eq!(report.problems.len(), 1);
     }
 

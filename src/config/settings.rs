@@ -17,8 +17,9 @@ use crate::model::{
 };
 
 pub use sinks::{
-    DatadogSettings, FilterSettings, GraphiteAddress, GraphiteLayout, GraphiteProtocol,
-    GraphiteSettings, SinkKind, SinkSettings, TraceFormat, TracesSettings,
+    DatadogSettings, FileSettings, FilterSettings, GraphiteAddress, GraphiteLayout,
+    GraphiteProtocol, GraphiteSettings, InfluxdbApi, InfluxdbLayout, InfluxdbSettings, SinkKind,
+    SinkSettings, TraceFormat, TracesSettings,
 };
 
 /// Whose settings they are.

@@ -5,6 +5,8 @@
 //! a sink (`key`, `influx_address`) fill a [`RawSink`], too (`validate::sinks`). `metric_sinks` is Veneur 14's
 //! name for the list; its `config`, a mapping within the entry, is read as if it were the entry.
 
+use std::time::Duration;
+
 use super::matchers;
 use super::problem::{Problem, Report, Source};
 use super::raw::{Many, One, RowOf};
@@ -12,7 +14,7 @@ use super::reading::Reading;
 use super::settings::SinkKind;
 use super::tree::{self, Entry, Node, Value};
 use super::unknown;
-use super::validate::{datadog, graphite, traces};
+use super::validate::{datadog, file, graphite, influxdb, traces};
 use crate::model::TagMatcher;
 
 const ACCEPTED: &str = "a list such as [{kind: console}]";
@@ -35,7 +37,7 @@ pub(super) struct Kind {
 }
 
 /// All kinds.
-pub(super) static KINDS: [&Kind; 4] = [&DATADOG, &GRAPHITE, &TRACES, &CONSOLE];
+pub(super) static KINDS: [&Kind; 6] = [&DATADOG, &GRAPHITE, &INFLUXDB, &FILE, &TRACES, &CONSOLE];
 
 /// Settings that every sink has, beside `kind`.
 pub(super) static OF_ALL: &[Setting] = &[
@@ -67,6 +69,36 @@ pub(super) static GRAPHITE: Kind = Kind {
         Setting::new("prefix", |sink, read| sink.prefix = read.one()),
     ],
     validate: graphite::sink,
+};
+
+pub(super) static INFLUXDB: Kind = Kind {
+    name: "influxdb",
+    aliases: &[],
+    rows: &[
+        Setting::new("address", |sink, read| sink.address = read.one()).url(),
+        Setting::new("database", |sink, read| sink.database = read.one()),
+        Setting::new("retention_policy", |sink, read| sink.retention_policy = read.one()),
+        Setting::new("consistency", |sink, read| sink.consistency = read.one()),
+        Setting::new("user", |sink, read| sink.user = read.one()),
+        Setting::new("password", |sink, read| sink.password = read.one()).secret(),
+        Setting::new("org", |sink, read| sink.org = read.one()),
+        Setting::new("bucket", |sink, read| sink.bucket = read.one()),
+        Setting::new("token", |sink, read| sink.token = read.one()).secret(),
+        Setting::new("layout", |sink, read| sink.layout = read.one()),
+    ],
+    validate: influxdb::sink,
+};
+
+pub(super) static FILE: Kind = Kind {
+    name: "file",
+    aliases: &["localfile"],
+    rows: &[
+        Setting::new("path", |sink, read| sink.path = read.one()).also(&["flush_file"]),
+        Setting::new("max_bytes", |sink, read| sink.max_bytes = read.one()),
+        Setting::new("max_age", |sink, read| sink.max_age = read.one()),
+        Setting::new("keep", |sink, read| sink.keep = read.one()),
+    ],
+    validate: file::sink,
 };
 
 pub(super) static TRACES: Kind = Kind {
@@ -103,6 +135,18 @@ pub(super) struct RawSink {
     pub(super) format: One<String>,
     pub(super) layout: One<String>,
     pub(super) prefix: One<String>,
+    pub(super) database: One<String>,
+    pub(super) retention_policy: One<String>,
+    pub(super) consistency: One<String>,
+    pub(super) user: One<String>,
+    pub(super) password: One<String>,
+    pub(super) org: One<String>,
+    pub(super) bucket: One<String>,
+    pub(super) token: One<String>,
+    pub(super) path: One<String>,
+    pub(super) max_bytes: One<u64>,
+    pub(super) max_age: One<Duration>,
+    pub(super) keep: One<u64>,
     pub(super) key: One<String>,
     pub(super) key_in_query: One<bool>,
     pub(super) max_per_body: One<u64>,
@@ -124,6 +168,18 @@ impl RawSink {
             format: None,
             layout: None,
             prefix: None,
+            database: None,
+            retention_policy: None,
+            consistency: None,
+            user: None,
+            password: None,
+            org: None,
+            bucket: None,
+            token: None,
+            path: None,
+            max_bytes: None,
+            max_age: None,
+            keep: None,
             key: None,
             key_in_query: None,
             max_per_body: None,
@@ -187,7 +243,7 @@ fn sink(list: &mut Reading<'_>, item: &Node) -> Option<RawSink> {
         let Some(row) = row else {
             let nearest = unknown::nearest(key, names());
             let meant = nearest.map(|name| format!("; did you mean {name}?")).unwrap_or_default();
-            let what = format!("no setting of a {} sink, it has no effect{meant}", kind.name);
+            let what = format!("no setting of kind {}, it has no effect{meant}", kind.name);
             let key = Some(key.escape_debug().take(MOST_OF_A_NAME).collect());
             list.report.doubt(Problem { key, ..Problem::new(place, what) }, list.strict);
             continue;

@@ -4,7 +4,7 @@
 /// would be bad advice (`ssf_address` is no misspelt `udp_address`).
 ///
 /// Source: the example.yaml and example_proxy.yaml of Veneur 2.0 to 14.2.0.
-const FOREIGN: [&str; 44] = [
+const FOREIGN: [&str; 43] = [
     "block_profile_rate",
     "consul_trace_service_name",
     "count_unique_timeseries",
@@ -16,7 +16,6 @@ const FOREIGN: [&str; 44] = [
     "dial_timeout",
     "falconer_address",
     "features",
-    "flush_file",
     "forward_service",
     "grpc_listen_addresses",
     "grpc_server",

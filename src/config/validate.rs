@@ -6,10 +6,12 @@
 mod classic;
 pub(super) mod datadog;
 mod delivery;
+pub(super) mod file;
 mod forward;
 mod gatherer;
 pub(super) mod graphite;
 mod import;
+pub(super) mod influxdb;
 mod intake;
 mod limits;
 mod sinks;

@@ -16,8 +16,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_BYTES: usize = 16 << 10;
 /// Reading it may take this long; the status is what counts.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-/// So much of it is shown.
+/// So much of it is shown: its beginning and its end.
 const SHOWN_CHARS: usize = 200;
+const SHOWN_AT_THE_END: usize = 50;
 
 /// A client for one host. Proxies are taken from the environment (`HTTPS_PROXY` and so on),
 /// but for loopback addresses, which no proxy can reach for us.
@@ -98,14 +99,22 @@ pub fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
     retry_after(header, SystemTime::now())
 }
 
-/// The beginning of an answer, as text without `secret`.
+/// An answer as text without `secret`, without its middle if it is long.
 pub fn shown(answer: &[u8], secret: Option<&Secret>) -> String {
     let mut text = String::from_utf8_lossy(answer).into_owned();
     // Masking an empty text would mask everything.
     if let Some(secret) = secret.filter(|secret| !secret.reveal().is_empty()) {
         text = text.replace(secret.reveal(), REDACTED);
     }
-    text.trim().chars().take(SHOWN_CHARS).collect()
+    let text = text.trim();
+    let length = text.chars().count();
+    if length <= SHOWN_CHARS {
+        return text.to_owned();
+    }
+    const GAP: &str = "...";
+    let beginning = text.chars().take(SHOWN_CHARS - GAP.len() - SHOWN_AT_THE_END);
+    let end = text.chars().skip(length - SHOWN_AT_THE_END);
+    beginning.chain(GAP.chars()).chain(end).collect()
 }
 
 async fn beginning_of(response: &mut Response) -> Vec<u8> {
@@ -187,6 +196,7 @@ mod tests {
         let secret = Secret::new("hunter2".to_owned());
         assert_eq!(shown(b" no hunter2 here\xff\n", Some(&secret)), "no REDACTED here\u{fffd}");
         assert_eq!(shown(b"no", Some(&Secret::new(String::new()))), "no");
-        assert_eq!(shown(&[b'x'; 1000], None).len(), 200);
+        let long = shown(&[&[b'x'; 1000][..], b"end"].concat(), None);
+        assert_eq!((long.len(), long.ends_with("xend"), long.contains("x...x")), (200, true, true));
     }
 }

@@ -14,7 +14,7 @@ pub enum Outcome {
         status: u16,
         /// How long the other side asks us to stay away.
         retry_after: Option<Duration>,
-        /// The beginning of its answer.
+        /// Its answer, without the middle if it is long.
         answer: String,
     },
     /// No answer in time.

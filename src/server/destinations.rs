@@ -14,7 +14,9 @@ use crate::pipeline::Workers;
 use crate::sinks::backlog::Backlog;
 use crate::sinks::console::Console;
 use crate::sinks::datadog::Datadog;
+use crate::sinks::file::LocalFile;
 use crate::sinks::graphite::Graphite;
+use crate::sinks::influxdb::Influxdb;
 use crate::sinks::post::SetupError;
 use crate::sinks::traces::Traces;
 use crate::sinks::{Filter, Node, SinkTask};
@@ -123,6 +125,15 @@ impl Parts<'_> {
                 let sink = Graphite::new(name, settings, node, interval, own, backlog);
                 SinkTask::spawn(sink, filter, interval, telemetry)
             }
+            SinkKind::Influxdb(settings) => {
+                let own = telemetry.clone();
+                let sink = Influxdb::new(name, settings, node, interval, own, backlog)?;
+                SinkTask::spawn(sink, filter, interval, telemetry)
+            }
+            SinkKind::File(settings) => {
+                let sink = LocalFile::new(name, settings, node);
+                SinkTask::spawn(sink, filter, interval, telemetry)
+            }
             SinkKind::Traces(settings) => {
                 let own = telemetry.clone();
                 let sink = Traces::new(name, settings, node, interval, own, backlog)?;
@@ -152,12 +163,15 @@ impl Backlogs {
         let mut backlogs = BTreeMap::new();
         for SinkSettings { name, kind, .. } in &settings.sinks {
             match kind {
-                SinkKind::Datadog(_) | SinkKind::Graphite(_) | SinkKind::Traces(_) => {
+                SinkKind::Datadog(_)
+                | SinkKind::Graphite(_)
+                | SinkKind::Influxdb(_)
+                | SinkKind::Traces(_) => {
                     let spool = start_spool(name, settings, turn, telemetry)?;
                     let backlog = Backlog::start(name, spool, telemetry.clone());
                     backlogs.insert(name.clone(), backlog);
                 }
-                SinkKind::Console { .. } => {}
+                SinkKind::File(_) | SinkKind::Console { .. } => {}
             }
         }
         Ok(Backlogs(backlogs))

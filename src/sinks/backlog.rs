@@ -101,7 +101,14 @@ trait Carry: Send + Sync {
     ) -> Pin<Box<dyn Future<Output = Carried> + Send + '_>>;
 }
 
-type Carried = Option<(Outcome, String)>;
+type Carried = Option<(Outcome, Sent)>;
+
+/// What is known of a request that was sent.
+struct Sent {
+    target: String,
+    /// Items that were not taken, if the others were.
+    refused: Option<u64>,
+}
 
 impl<T: Transport> Carry for Courier<T> {
     fn format(&self) -> &'static str {
@@ -115,7 +122,9 @@ impl<T: Transport> Carry for Courier<T> {
     ) -> Pin<Box<dyn Future<Output = Carried> + Send + '_>> {
         Box::pin(async move {
             let route = self.routes.iter().find(|route| route.class == class)?;
-            Some((self.poster.attempt(route, body).await, route.target.to_string()))
+            let outcome = self.poster.attempt(route, body).await;
+            let (target, refused) = (route.target.to_string(), (route.partial)(&outcome));
+            Some((outcome, Sent { target, refused }))
         })
     }
 }
@@ -234,7 +243,7 @@ impl Task {
             return None;
         };
         let taken_before = keep.taken.load(Ordering::Relaxed);
-        let Some((outcome, target)) = courier.carry(class, body).await else {
+        let Some((outcome, Sent { target, refused })) = courier.carry(class, body).await else {
             self.books.enter(&of_class(class, Tally::lost(Reason::Encode, items)));
             keep.spool.finish(id);
             return None;
@@ -250,7 +259,10 @@ impl Task {
             Later::Never(reason) => {
                 keep.spool.finish(id);
                 let failure = Some(format!("{target} {outcome}"));
-                let lost = of_class(class, Tally::lost(reason, items));
+                let refused = refused.map_or(items, |refused| refused.min(items));
+                let mut tally = Tally::lost(reason, refused);
+                tally.sent = items - refused;
+                let lost = of_class(class, tally);
                 self.books.enter(&Delivered { failure, ..lost });
                 None
             }

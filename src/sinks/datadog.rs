@@ -17,7 +17,7 @@ use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, Hea
 use tokio::time::Instant;
 
 use super::backlog::{Backlog, Courier};
-use super::post::{Class, Http, Poster, Route, SetupError, Target};
+use super::post::{Class, Http, Poster, Route, SetupError, Target, never_partial};
 use super::{Delivered, MetricSink, Node, Tally};
 use crate::config::settings::DatadogSettings;
 use crate::model::{FlushBatch, Interval};
@@ -77,6 +77,7 @@ impl Datadog {
                 duration_ns: names::FLUSH_DURATION_NS,
                 content_length_bytes: names::FLUSH_CONTENT_LENGTH_BYTES,
                 error_total: names::FLUSH_ERROR_TOTAL,
+                partial: never_partial,
             }),
             events: Arc::new(Route {
                 class: Class::Events,
@@ -85,6 +86,7 @@ impl Datadog {
                 duration_ns: names::FLUSH_EVENTS_DURATION_NS,
                 content_length_bytes: names::FLUSH_EVENTS_CONTENT_LENGTH_BYTES,
                 error_total: names::FLUSH_EVENTS_ERROR_TOTAL,
+                partial: never_partial,
             }),
             checks: Arc::new(Route {
                 class: Class::Checks,
@@ -93,6 +95,7 @@ impl Datadog {
                 duration_ns: names::FLUSH_CHECKS_DURATION_NS,
                 content_length_bytes: names::FLUSH_CHECKS_CONTENT_LENGTH_BYTES,
                 error_total: names::FLUSH_CHECKS_ERROR_TOTAL,
+                partial: never_partial,
             }),
             max_series_per_body: settings.flush_max_per_body,
             node: Arc::new(node),

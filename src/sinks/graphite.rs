@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::backlog::{Backlog, Courier};
-use super::post::{Class, Poster, Route};
+use super::post::{Class, Poster, Route, never_partial};
 use super::{Delivered, MetricSink, Node, Tally};
 use crate::config::settings::{GraphiteProtocol, GraphiteSettings};
 use crate::model::{FlushBatch, Interval};
@@ -63,6 +63,7 @@ impl Graphite {
             duration_ns: names::FLUSH_DURATION_NS,
             content_length_bytes: names::FLUSH_CONTENT_LENGTH_BYTES,
             error_total: names::FLUSH_ERROR_TOTAL,
+            partial: never_partial,
         });
         if let Some(backlog) = backlog {
             let (poster, routes) = (Arc::clone(&poster), vec![Arc::clone(&route)]);

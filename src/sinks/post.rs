@@ -96,6 +96,14 @@ pub struct Route<D> {
     pub content_length_bytes: &'static str,
     /// Counter of failed requests.
     pub error_total: &'static str,
+    /// Of an answer that is no success: how many items the other side has not taken, if it has
+    /// taken the others.
+    pub partial: fn(&Outcome) -> Option<u64>,
+}
+
+/// The other side takes a body whole or not at all.
+pub fn never_partial(_: &Outcome) -> Option<u64> {
+    None
 }
 
 impl<D> Route<D> {
@@ -250,6 +258,21 @@ struct Errand<T: Transport, E> {
     deadline: Instant,
 }
 
+/// What became of a body.
+enum Fate {
+    Taken,
+    /// But for some items.
+    PartlyTaken {
+        refused: u64,
+        reason: Reason,
+        failure: String,
+    },
+    /// It is delivered later.
+    Kept {
+        failure: String,
+    },
+}
+
 /// Why a body was not delivered.
 struct Lost {
     reason: Reason,
@@ -270,10 +293,16 @@ where
         while let Some(items) = left.pop() {
             let n = items.len() as u64;
             let failed = match self.deliver_body(items.clone()).await {
-                Ok((body, kept)) => {
-                    match kept {
-                        None => posted.tally.sent += body.items,
-                        Some(failure) => {
+                Ok((body, fate)) => {
+                    match fate {
+                        Fate::Taken => posted.tally.sent += body.items,
+                        Fate::PartlyTaken { refused, reason, failure } => {
+                            let refused = refused.min(body.items);
+                            posted.tally.sent += body.items - refused;
+                            posted.tally.lose(reason, refused);
+                            posted.failure.get_or_insert(failure);
+                        }
+                        Fate::Kept { failure } => {
                             posted.tally.kept += body.items;
                             posted.failure.get_or_insert(failure);
                         }
@@ -299,8 +328,8 @@ where
         posted
     }
 
-    /// Sends some items, or keeps them: then it is said what failed.
-    async fn deliver_body(&self, items: Range<usize>) -> Result<(Body, Option<String>), Lost> {
+    /// Sends some items, or keeps them.
+    async fn deliver_body(&self, items: Range<usize>) -> Result<(Body, Fate), Lost> {
         let keep = self.poster.keep.as_ref();
         let too_late = || Lost {
             reason: Reason::Timeout,
@@ -313,18 +342,18 @@ where
         let body = self.encoded(items).await?;
         // A body whose items could not be written says nothing.
         if body.items == 0 {
-            return Ok((body, None));
+            return Ok((body, Fate::Taken));
         }
         let posted = match Instant::now() >= self.deadline {
             true => Err(too_late()),
             false => self.post(&body.bytes).await,
         };
         match (posted, keep) {
-            (Ok(()), _) => Ok((body, None)),
+            (Ok(fate), _) => Ok((body, fate)),
             (Err(lost), Some((keep, format))) if lost.is_retryable => {
                 let bytes = body.bytes.clone();
                 keep.put(format, self.route.class, body.items, self.started, bytes);
-                Ok((body, Some(lost.failure)))
+                Ok((body, Fate::Kept { failure: lost.failure }))
             }
             (Err(lost), _) => Err(lost),
         }
@@ -347,7 +376,7 @@ where
 
     /// Sends one body, again and again if need be. If it can be kept, and the other side is
     /// known to fail, it is sent only once.
-    async fn post(&self, body: &Bytes) -> Result<(), Lost> {
+    async fn post(&self, body: &Bytes) -> Result<Fate, Lost> {
         let target = &self.route.target;
         let keep = self.poster.keep();
         let mut attempt = 0;
@@ -356,8 +385,13 @@ where
             let outcome = self.poster.attempt_within(remaining, &self.route, body.clone()).await;
             let Some(reason) = Reason::of(&outcome) else {
                 keep.inspect(|keep| keep.took_one());
-                return Ok(());
+                return Ok(Fate::Taken);
             };
+            if let Some(refused) = (self.route.partial)(&outcome) {
+                keep.inspect(|keep| keep.took_one());
+                let failure = format!("{target} {outcome}");
+                return Ok(Fate::PartlyTaken { refused, reason, failure });
+            }
             let remaining = self.deadline.saturating_duration_since(Instant::now());
             let delay = retry::next_delay(attempt, &outcome, remaining, chance());
             let Some(delay) = delay.filter(|_| !keep.is_some_and(Keep::is_failing)) else {

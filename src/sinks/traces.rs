@@ -16,7 +16,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use super::backlog::{Backlog, Courier};
-use super::post::{Class, Http, Poster, Route, SetupError, Target};
+use super::post::{Class, Http, Poster, Route, SetupError, Target, never_partial};
 use super::{Delivered, MetricSink, Node, Tally};
 use crate::config::settings::{TraceFormat, TracesSettings};
 use crate::model::{FlushBatch, Interval};
@@ -69,6 +69,7 @@ impl Traces {
             duration_ns: names::FLUSH_TRACES_DURATION_NS,
             content_length_bytes: names::FLUSH_TRACES_CONTENT_LENGTH_BYTES,
             error_total: names::FLUSH_TRACES_ERROR_TOTAL,
+            partial: never_partial,
         });
         if let Some(backlog) = backlog {
             let (poster, routes) = (Arc::clone(&poster), vec![Arc::clone(&route)]);

@@ -2,7 +2,11 @@
 
 use veneur::model::{Glob, Pattern, TagMatcher};
 
-use super::{cases, datadog_of, in_repository, parse, parse_with, settings, sinks_of, warnings};
+use veneur::config;
+
+use super::{
+    cases, datadog_of, in_repository, machine, parse, parse_with, settings, sinks_of, warnings,
+};
 
 #[test]
 fn sinks_are_a_list_and_short_forms_of_it() {
@@ -11,6 +15,10 @@ fn sinks_are_a_list_and_short_forms_of_it() {
         ("sinks: []", &["console console"]),
         ("key: x", &["datadog datadog"]),
         ("key: x\ndebug_flushed_metrics: true", &["datadog datadog", "console console"]),
+        ("flush_file: /m.tsv", &["file file"]),
+        ("metric_sinks: [{kind: localfile, config: {flush_file: /m}}]", &["file file"]),
+        ("graphite_address: h:2003", &["graphite graphite"]),
+        ("influx_address: http://h\ninflux_db_name: d", &["influxdb influxdb"]),
         (
             "key: x\nsinks: [{kind: datadog, name: eu, key: y}, {kind: console, name: c}]",
             &["datadog datadog", "eu datadog", "c console"],
@@ -74,6 +82,31 @@ fn all_problems_of_the_list_are_named_with_their_lines() {
     }
     assert_eq!(listed, std::fs::read_to_string(&golden).expect("the golden file is there"));
     assert!(!listed.contains("hunter2"), "no secret is quoted");
+}
+
+#[test]
+fn what_is_printed_of_every_kind_can_be_loaded_again() {
+    for text in [
+        "graphite_address: '[::1]:2003'\ngraphite_layout: veneur\n",
+        "influx_address: http://h\ninflux_db_name: d\ninflux_consistency: quorum\n",
+        "sinks: [{kind: graphite, address: 'udp://h:1', prefix: a.b},\n\
+         {kind: graphite, name: p, address: 'tcp://h:1', protocol: pickle},\n\
+         {kind: file, path: /a, max_bytes: 5000, max_age: 1h, keep: 0},\n\
+         {kind: influxdb, address: 'http://h/base', database: d, user: u, retention_policy: r}]\n",
+    ] {
+        let settings = settings(text);
+        let shown = settings.effective_yaml();
+        let again = config::parse("shown", &shown, [], true, &machine());
+        let again = again.unwrap_or_else(|problems| panic!("{shown}\n{problems}"));
+        assert_eq!(again.settings, settings, "{shown}");
+    }
+    let secrets = "sinks: [{kind: influxdb, address: 'http://u:hunter2@h', org: o, bucket: b,\n\
+                   token: hunter2}, {kind: influxdb, name: v1, address: 'http://h', database: d,\n\
+                   user: u, password: hunter2}]\n";
+    let settings = settings(secrets);
+    for shown in [format!("{settings:?}"), settings.effective_yaml(), settings.effective_json()] {
+        assert!(!shown.contains("hunter2") && shown.contains("REDACTED"), "{shown}");
+    }
 }
 
 #[test]

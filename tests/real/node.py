@@ -69,7 +69,10 @@ class Node:
 
 def check(what, found, wanted):
     if found != wanted:
-        missing = {key: value for key, value in wanted.items() if found.get(key) != value}
-        more = {key: value for key, value in found.items() if wanted.get(key) != value}
-        raise SystemExit(f"{what}:\n  wanted {missing}\n  found  {more}")
+        missing = [item for item in wanted.items() if found.get(item[0]) != item[1]]
+        more = [item for item in found.items() if wanted.get(item[0]) != item[1]]
+        raise SystemExit(
+            f"{what}: {len(missing)} wanted in vain, {len(more)} not wanted"
+            f"\n  wanted {missing[:20]}\n  found  {more[:20]}"
+        )
     print(f"{what}: {len(wanted)} series as sent")

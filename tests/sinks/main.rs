@@ -9,4 +9,6 @@ mod fake_intake;
 mod golden;
 
 mod datadog;
+mod file;
 mod graphite;
+mod influxdb;

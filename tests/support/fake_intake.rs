@@ -30,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) enum Fault {
     /// This status, with a body that repeats the query and the key, as careless proxies do.
     Status(u16),
+    /// This status and body.
+    Says(u16, &'static str),
     /// This status and a `Retry-After` header.
     RetryAfter(u16, String),
     /// This status and a body that never ends.
@@ -218,6 +220,7 @@ async fn answer(request: Request<Incoming>, shared: &Shared) -> Result<Response<
     let (status, retry_after, body) = match fault {
         None => (202, None, Body::from(r#"{"status":"ok"}"#)),
         Some(Fault::Status(status)) => (status, None, Body::from(echo)),
+        Some(Fault::Says(status, body)) => (status, None, Body::from(body)),
         Some(Fault::RetryAfter(status, after)) => (status, Some(after), Body::empty()),
         Some(Fault::Endless(status)) => (status, None, Body::new(Endless)),
         Some(Fault::Slow(wait)) => {
@@ -264,6 +267,13 @@ fn inflated(headers: &HeaderMap, wire: &Bytes) -> Vec<u8> {
             flate2::read::ZlibDecoder::new(&wire[..])
                 .read_to_end(&mut plain)
                 .expect("deflate bodies are zlib streams");
+            plain
+        }
+        Some(b"gzip") => {
+            let mut plain = Vec::new();
+            flate2::read::GzDecoder::new(&wire[..])
+                .read_to_end(&mut plain)
+                .expect("gzip bodies are gzip");
             plain
         }
         Some(other) => panic!("unexpected Content-Encoding {}", other.escape_ascii()),

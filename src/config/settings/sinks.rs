@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use super::EtsyNames;
 use crate::config::secret::{BaseUrl, Secret};
@@ -32,6 +34,10 @@ pub enum SinkKind {
     Datadog(DatadogSettings),
     /// Carbon, or something that reads what carbon does.
     Graphite(GraphiteSettings),
+    /// InfluxDB, or something that reads its line protocol.
+    Influxdb(InfluxdbSettings),
+    /// Rows in a local file.
+    File(FileSettings),
     /// A Datadog trace agent.
     Traces(TracesSettings),
     /// A table on standard output.
@@ -47,6 +53,8 @@ impl SinkKind {
         match self {
             SinkKind::Datadog(_) => "datadog",
             SinkKind::Graphite(_) => "graphite",
+            SinkKind::Influxdb(_) => "influxdb",
+            SinkKind::File(_) => "file",
             SinkKind::Traces(_) => "traces",
             SinkKind::Console { .. } => "console",
         }
@@ -61,6 +69,14 @@ impl SinkKind {
                 let (protocol, layout) = (protocol.as_str(), layout.as_str());
                 format!("{address}, {protocol}, layout {layout}{prefix}")
             }
+            SinkKind::Influxdb(InfluxdbSettings { address, api, layout }) => {
+                let target = match api {
+                    InfluxdbApi::V1 { database, .. } => format!("database {database}"),
+                    InfluxdbApi::V2 { org, bucket, .. } => format!("bucket {bucket} of {org}"),
+                };
+                format!("{}, {target}, layout {}", address.redacted(), layout.as_str())
+            }
+            SinkKind::File(file) => file.path.display().to_string(),
             SinkKind::Traces(traces) => {
                 format!("{}, {}", traces.address.redacted(), traces.format.as_str())
             }
@@ -203,4 +219,77 @@ impl TraceFormat {
             TraceFormat::Spans => "spans",
         }
     }
+}
+
+/// An InfluxDB sink.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InfluxdbSettings {
+    /// Where InfluxDB is.
+    pub address: BaseUrl,
+    /// Which of its interfaces, and where in it.
+    pub api: InfluxdbApi,
+    /// What becomes of a series.
+    pub layout: InfluxdbLayout,
+}
+
+/// How InfluxDB is spoken to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum InfluxdbApi {
+    /// `/write`.
+    V1 {
+        /// The database.
+        database: String,
+        /// `None`: that of the database.
+        retention_policy: Option<String>,
+        /// How many nodes of a cluster must have it: `any`, `one`, `quorum` or `all`.
+        consistency: Option<String>,
+        /// Who writes; `None` if nobody asks.
+        user: Option<String>,
+        /// That user's.
+        password: Option<Secret>,
+    },
+    /// `/api/v2/write`.
+    V2 {
+        /// The organisation.
+        org: String,
+        /// Its bucket.
+        bucket: String,
+        /// What allows us to write there.
+        token: Secret,
+    },
+}
+
+/// What becomes of a series in InfluxDB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InfluxdbLayout {
+    /// A measurement with a field for each statistic.
+    Fields,
+    /// A measurement for each statistic, with the field `value`, as Veneur v1.1.0 has it.
+    Values,
+}
+
+impl InfluxdbLayout {
+    /// All of them.
+    pub const ALL: [InfluxdbLayout; 2] = [InfluxdbLayout::Fields, InfluxdbLayout::Values];
+
+    /// Its word in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            InfluxdbLayout::Fields => "fields",
+            InfluxdbLayout::Values => "values",
+        }
+    }
+}
+
+/// A sink that writes a file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FileSettings {
+    /// Where it is.
+    pub path: PathBuf,
+    /// So large it may become before it is renamed; it has whole flushes, so one more.
+    pub max_bytes: u64,
+    /// So old.
+    pub max_age: Duration,
+    /// So many renamed ones are left.
+    pub keep: u32,
 }

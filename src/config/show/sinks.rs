@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{hidden, shown_matcher};
+use super::{duration, hidden, shown_matcher};
 use crate::config::settings::{
-    DatadogSettings, FilterSettings, GraphiteSettings, SinkKind, SinkSettings, TracesSettings,
+    DatadogSettings, FileSettings, FilterSettings, GraphiteSettings, InfluxdbApi, InfluxdbSettings,
+    SinkKind, SinkSettings, TracesSettings,
 };
 use crate::model::Pattern;
 
@@ -19,6 +20,8 @@ pub(super) fn shown(sink: &SinkSettings) -> Value {
     let settings = match kind {
         SinkKind::Datadog(datadog) => shown_datadog(datadog),
         SinkKind::Graphite(graphite) => shown_graphite(graphite),
+        SinkKind::Influxdb(influxdb) => shown_influxdb(influxdb),
+        SinkKind::File(file) => shown_file(file),
         SinkKind::Traces(TracesSettings { address, format }) => {
             vec![("address", json!(address.redacted())), ("format", json!(format.as_str()))]
         }
@@ -63,5 +66,41 @@ fn shown_graphite(graphite: &GraphiteSettings) -> Vec<(&'static str, Value)> {
         ("protocol", json!(protocol.as_str())),
         ("layout", json!(layout.as_str())),
         ("prefix", json!(prefix)),
+    ]
+}
+
+fn shown_influxdb(influxdb: &InfluxdbSettings) -> Vec<(&'static str, Value)> {
+    let InfluxdbSettings { address, api, layout } = influxdb;
+    let mut shown = vec![("address", json!(address.redacted()))];
+    match api {
+        InfluxdbApi::V1 { database, retention_policy, consistency, user, password } => {
+            let text = |text: &Option<String>| json!(text.as_deref().unwrap_or(""));
+            shown.extend([
+                ("database", json!(database)),
+                ("retention_policy", text(retention_policy)),
+                ("consistency", text(consistency)),
+                ("user", text(user)),
+                ("password", json!(hidden(password.is_some()))),
+            ]);
+        }
+        InfluxdbApi::V2 { org, bucket, token: _ } => {
+            shown.extend([
+                ("org", json!(org)),
+                ("bucket", json!(bucket)),
+                ("token", json!(hidden(true))),
+            ]);
+        }
+    }
+    shown.push(("layout", json!(layout.as_str())));
+    shown
+}
+
+fn shown_file(file: &FileSettings) -> Vec<(&'static str, Value)> {
+    let FileSettings { path, max_bytes, max_age, keep } = file;
+    vec![
+        ("path", json!(path.display().to_string())),
+        ("max_bytes", json!(max_bytes)),
+        ("max_age", json!(duration::show(*max_age))),
+        ("keep", json!(keep)),
     ]
 }

@@ -12,16 +12,19 @@ const FORMS: &str = "tcp://HOST:PORT, udp://HOST:PORT or HOST:PORT";
 const LONGEST_PREFIX: usize = 200;
 
 pub(in crate::config) fn sink(raw: &RawSink, report: &mut Report) -> Option<SinkKind> {
-    let Some(given) = filled(&raw.address) else {
-        report.refuse(&raw.source, "a graphite sink without an address", FORMS);
-        return None;
+    let address = match filled(&raw.address) {
+        Some(given) => {
+            address(&given.value).map_err(|what| report.refuse(&given.source, what, FORMS)).ok()
+        }
+        None => {
+            report.refuse(&raw.source, "a graphite sink without an address", FORMS);
+            None
+        }
     };
-    let address =
-        address(&given.value).map_err(|what| report.refuse(&given.source, what, FORMS)).ok()?;
     let (protocols, layouts) = (GraphiteProtocol::ALL, GraphiteLayout::ALL);
     let protocol = choice(&raw.protocol, &protocols, GraphiteProtocol::as_str, report);
     if protocol == GraphiteProtocol::Pickle
-        && let (GraphiteAddress::Udp(_), Some(given)) = (&address, &raw.protocol)
+        && let (Some(GraphiteAddress::Udp(_)), Some(given)) = (&address, &raw.protocol)
     {
         report.refuse(&given.source, "carbon takes no pickles in datagrams", "plaintext");
     }
@@ -32,14 +35,12 @@ pub(in crate::config) fn sink(raw: &RawSink, report: &mut Report) -> Option<Sink
         let accepted = "nodes joined by dots, of letters, digits, - and _";
         report.refuse(&given.source, "not a prefix", accepted);
     }
-    Some(SinkKind::Graphite(GraphiteSettings {
-        address,
-        protocol,
-        layout: choice(&raw.layout, &layouts, GraphiteLayout::as_str, report),
-        prefix: prefix.to_owned(),
-        // Those configured are put here when all is read.
-        names: EtsyNames::default(),
-    }))
+    let layout = choice(&raw.layout, &layouts, GraphiteLayout::as_str, report);
+    let prefix = prefix.to_owned();
+    // Those configured are put here when all is read.
+    let names = EtsyNames::default();
+    let address = address?;
+    Some(SinkKind::Graphite(GraphiteSettings { address, protocol, layout, prefix, names }))
 }
 
 fn address(text: &str) -> Result<GraphiteAddress, String> {

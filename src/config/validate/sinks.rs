@@ -1,11 +1,11 @@
 //! The list of sinks: those of `sinks`, and those that keys of earlier times mean.
 
 use super::{filled, flag};
-use crate::config::problem::Report;
+use crate::config::problem::{Report, Source};
 use crate::config::raw::{Many, Raw};
 use crate::config::reading::Given;
-use crate::config::settings::{FilterSettings, SinkKind, SinkSettings};
-use crate::config::sinks::{CONSOLE, DATADOG, GRAPHITE, RawSink, TRACES};
+use crate::config::settings::{FilterSettings, InfluxdbLayout, SinkKind, SinkSettings};
+use crate::config::sinks::{CONSOLE, DATADOG, FILE, GRAPHITE, INFLUXDB, RawSink, TRACES};
 use crate::model::{Glob, Pattern, TagMatcher};
 
 const MOST_SINKS: usize = 32;
@@ -62,6 +62,21 @@ fn flat(raw: &Raw) -> Vec<RawSink> {
             layout: raw.graphite_layout.clone(),
             ..RawSink::new(&GRAPHITE, first.source.clone())
         });
+    }
+    if let Some(first) = filled(&raw.influx_address) {
+        // As in v1.1.0, which had no other.
+        let value = InfluxdbLayout::Values.as_str().to_owned();
+        sinks.push(RawSink {
+            address: raw.influx_address.clone(),
+            database: raw.influx_db_name.clone(),
+            consistency: raw.influx_consistency.clone(),
+            layout: Some(Given { value, source: Source::built_in("layout") }),
+            ..RawSink::new(&INFLUXDB, first.source.clone())
+        });
+    }
+    if let Some(first) = filled(&raw.flush_file) {
+        let path = raw.flush_file.clone();
+        sinks.push(RawSink { path, ..RawSink::new(&FILE, first.source.clone()) });
     }
     for (address, format) in
         [(&raw.trace_api_address, "spans"), (&raw.datadog_trace_api_address, "v0.3")]

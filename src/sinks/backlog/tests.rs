@@ -7,7 +7,7 @@ use super::*;
 use crate::config::BaseUrl;
 use crate::config::settings::SpoolSettings;
 use crate::model::Interval;
-use crate::sinks::post::{Body, BodyWriter, Encoding, Limits, Target};
+use crate::sinks::post::{Body, BodyWriter, Encoding, Limits, Target, never_partial};
 use crate::spool::Turn;
 use crate::telemetry::names;
 use crate::telemetry::registry::Total;
@@ -78,6 +78,7 @@ impl Rig {
             duration_ns: names::FLUSH_DURATION_NS,
             content_length_bytes: names::FLUSH_CONTENT_LENGTH_BYTES,
             error_total: names::FLUSH_ERROR_TOTAL,
+            partial: never_partial,
         };
         let interval = Interval::new(10 * SECOND).expect("not zero");
         let script = Arc::clone(&self.script);
@@ -166,6 +167,7 @@ async fn a_flush_that_fails_is_kept_and_the_next_one_is_tried_once() {
         duration_ns: names::FLUSH_DURATION_NS,
         content_length_bytes: names::FLUSH_CONTENT_LENGTH_BYTES,
         error_total: names::FLUSH_ERROR_TOTAL,
+        partial: never_partial,
     });
     let flush = || poster.deliver(&route, 7, 7, encode, Instant::now() + 10 * SECOND);
     let started = Instant::now();

@@ -17,7 +17,7 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use crate::model::{Event, FlushBatch, PointKind, ServiceCheck, ServiceStatus, UnixSeconds};
+use crate::model::{Event, FlushBatch, PointKind, ServiceCheck, ServiceStatus, UnixSeconds, Utc};
 use crate::sinks::Node;
 
 /// A longer name takes room from its own row, not from all others.
@@ -247,26 +247,8 @@ fn escaped(text: &str) -> Cow<'_, str> {
 
 /// `2023-11-14 22:13:20Z`
 fn utc(at: UnixSeconds) -> String {
-    let (days, second) = (at.0.div_euclid(86_400), at.0.rem_euclid(86_400));
-    let (year, month, day) = civil(days);
-    let (hour, minute) = (second / 3_600, second / 60 % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{:02}Z", second % 60)
-}
-
-/// Year, month and day of a number of days since 1970.
-///
-/// Years are counted from March, so that the leap day is the last of a year, in eras of 400
-/// years, which all have the same 146,097 days. Source: H. Hinnant, "chrono-Compatible
-/// Low-Level Date Algorithms".
-fn civil(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468; // from 0000-03-01
-    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153; // from March
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    (era * 400 + year + next, month, day)
+    let Utc { year, month, day, hour, minute, second } = at.into();
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! A request body that is compressed while it is written and never outgrows its limits.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use bytes::Bytes;
 use flate2::Compression;
-use flate2::write::ZlibEncoder;
+use flate2::write::{GzEncoder, ZlibEncoder};
 
 use crate::sinks::Reason;
 
@@ -28,6 +28,38 @@ pub enum Encoding {
     Identity,
     /// A zlib stream of this level: `Content-Encoding: deflate`.
     Deflate(Compression),
+    /// A gzip member of this level: `Content-Encoding: gzip`.
+    Gzip(Compression),
+}
+
+/// A body on its way through a compressor.
+enum Compressor {
+    Zlib(ZlibEncoder<Vec<u8>>),
+    Gzip(GzEncoder<Vec<u8>>),
+}
+
+impl Compressor {
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Compressor::Zlib(zlib) => zlib.write_all(bytes),
+            Compressor::Gzip(gzip) => gzip.write_all(bytes),
+        }
+    }
+
+    /// Bytes that have left it so far.
+    fn written(&self) -> usize {
+        match self {
+            Compressor::Zlib(zlib) => zlib.get_ref().len(),
+            Compressor::Gzip(gzip) => gzip.get_ref().len(),
+        }
+    }
+
+    fn finish(self) -> io::Result<Vec<u8>> {
+        match self {
+            Compressor::Zlib(zlib) => zlib.finish(),
+            Compressor::Gzip(gzip) => gzip.finish(),
+        }
+    }
 }
 
 /// A finished body.
@@ -44,7 +76,7 @@ pub struct Body {
 /// A body being written.
 pub struct BodyWriter {
     text: Vec<u8>,
-    zlib: Option<ZlibEncoder<Vec<u8>>>,
+    compressor: Option<Compressor>,
     /// Bytes that have left `text` for the compressor.
     compressed_from: usize,
     limits: Limits,
@@ -55,11 +87,19 @@ pub struct BodyWriter {
 impl BodyWriter {
     /// An empty body.
     pub fn new(encoding: Encoding, limits: Limits) -> BodyWriter {
-        let zlib = match encoding {
+        let compressor = match encoding {
             Encoding::Identity => None,
-            Encoding::Deflate(level) => Some(ZlibEncoder::new(Vec::new(), level)),
+            Encoding::Deflate(level) => Some(Compressor::Zlib(ZlibEncoder::new(Vec::new(), level))),
+            Encoding::Gzip(level) => Some(Compressor::Gzip(GzEncoder::new(Vec::new(), level))),
         };
-        BodyWriter { text: Vec::new(), zlib, compressed_from: 0, limits, items: 0, unwritable: 0 }
+        BodyWriter {
+            text: Vec::new(),
+            compressor,
+            compressed_from: 0,
+            limits,
+            items: 0,
+            unwritable: 0,
+        }
     }
 
     /// Whether an item has been written.
@@ -96,9 +136,9 @@ impl BodyWriter {
     pub fn finish(mut self) -> Result<Body, Reason> {
         self.check_plain_size()?;
         self.compress()?;
-        let bytes = match self.zlib {
+        let bytes = match self.compressor {
             None => self.text,
-            Some(zlib) => zlib.finish().map_err(|_| Reason::Encode)?,
+            Some(compressor) => compressor.finish().map_err(|_| Reason::Encode)?,
         };
         if bytes.len() > self.limits.wire_bytes {
             return Err(Reason::TooLarge);
@@ -112,11 +152,11 @@ impl BodyWriter {
     }
 
     fn compress(&mut self) -> Result<(), Reason> {
-        let Some(zlib) = &mut self.zlib else { return Ok(()) };
-        zlib.write_all(&self.text).map_err(|_| Reason::Encode)?;
+        let Some(compressor) = &mut self.compressor else { return Ok(()) };
+        compressor.write_all(&self.text).map_err(|_| Reason::Encode)?;
         self.compressed_from += self.text.len();
         self.text.clear();
-        if zlib.get_ref().len() > self.limits.wire_bytes {
+        if compressor.written() > self.limits.wire_bytes {
             return Err(Reason::TooLarge);
         }
         Ok(())
@@ -153,6 +193,13 @@ mod tests {
         flate2::read::ZlibDecoder::new(&body.bytes[..])
             .read_to_end(&mut plain)
             .expect("it is a zlib stream");
+        assert_eq!(plain, items.concat());
+
+        let body = write(Encoding::Gzip(Compression::fast()), ROOMY, &items).expect("it fits");
+        let mut plain = Vec::new();
+        flate2::read::GzDecoder::new(&body.bytes[..])
+            .read_to_end(&mut plain)
+            .expect("it is a gzip member");
         assert_eq!(plain, items.concat());
 
         let body = write(Encoding::Identity, ROOMY, &items).expect("it is within the limits");

@@ -132,6 +132,7 @@ where
         duration_ns: names::FLUSH_DURATION_NS,
         content_length_bytes: names::FLUSH_CONTENT_LENGTH_BYTES,
         error_total: names::FLUSH_ERROR_TOTAL,
+        partial: never_partial,
     });
     let interval = Interval::new(DEADLINE).expect("not zero");
     let poster = Arc::new(Poster::new(script, "test", interval, Telemetry::default()));
