@@ -23,6 +23,7 @@ use landlock::{
 use tracing::{info, warn};
 
 use crate::config::listen::{HttpAddress, StatsdAddress, UnixAddress};
+use crate::config::settings::SinkKind;
 use crate::config::{Loaded, Settings};
 use crate::gatherer::make_directory;
 
@@ -109,6 +110,11 @@ impl Needs {
         needs.reads.extend(targets.map(|target| directory_of(&target)));
         needs.writes.extend(settings.spool.directory.clone());
         needs.writes.extend(settings.identity.state_directory.clone());
+        for sink in &settings.sinks {
+            if let SinkKind::File(file) = &sink.kind {
+                needs.writes.insert(directory_of(&file.path));
+            }
+        }
         if let Some(gatherer) = &settings.gatherer {
             needs.writes.insert(gatherer.directory.clone());
             needs.ports.insert(gatherer.address.port());
@@ -193,7 +199,7 @@ mod tests {
         }
         let yaml = "statsd_listen_addresses: ['udp://127.0.0.1:1', 'tcp://127.0.0.1:2', \
              'unix:///run/a/s', 'unixgram://@name']\nhttp_address: 127.0.0.1:3\n\
-             grpc_address: /run/b/g\ntakeover_socket: /run/c/t\nspool: {directory: /var/s}\n\
+             grpc_address: /run/b/g\ntakeover_socket: /run/c/t\nspool: {directory: /var/s}\nflush_file: /out/m\n\
              tls_certificate: /tls/crt\ntls_key: /keys/key\nsandbox: true\n";
         let machine = Machine { read, ..Machine::this() };
         let loaded = config::parse("v.yaml", yaml, [], true, &machine);
@@ -202,7 +208,7 @@ mod tests {
         let paths = |paths: &[&str]| paths.iter().map(PathBuf::from).collect::<BTreeSet<_>>();
         assert!(needs.reads.is_superset(&paths(&["/conf", "/tls", "/keys", "/etc"])));
         assert!(!needs.reads.contains(Path::new("/")));
-        assert_eq!(needs.writes, paths(&["/var/s"]));
+        assert_eq!(needs.writes, paths(&["/out", "/var/s"]));
         assert_eq!(needs.sockets, paths(&["/run/a", "/run/b", "/run/c"]));
         assert_eq!(needs.ports, BTreeSet::from([2, 3]));
     }

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.parse
 import urllib.request
 
@@ -83,7 +84,7 @@ def run(program, directory, influxdb):
     # What is of another type in the database already, is refused, and its neighbours are not.
     write = urllib.request.Request(
         f"http://127.0.0.1:{influxdb.port}/write?db=fields&u={USER}&p={urllib.parse.quote(PASSWORD)}&precision=s",
-        data=b'taken value="text" 1',
+        data=f'taken value="text" {int(time.time()) - 1}'.encode(),
     )
     urllib.request.urlopen(write)
     address = f"http://127.0.0.1:{influxdb.port}"
