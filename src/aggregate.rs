@@ -19,8 +19,10 @@ pub mod render;
 pub mod shard;
 pub mod stored;
 
-pub use batch::{Batch, KeyHasher, OpKey, Ops, shard_of};
+pub(crate) use batch::routed;
+pub use batch::{Batch, KeyHasher, OpKey, Ops, shard_of, shard_of_series};
 pub use class::Class;
+pub use classic::Total;
 pub use classic::timings::Timings;
 pub use client_drops::ClientDrops;
 pub use histogram::Histogram;
@@ -44,8 +46,8 @@ pub enum Aggregate {
     Histogram(Box<Histogram>),
     /// Distinct members.
     Set(Box<Members>),
-    /// By how much a client's running total has grown; of a classic series.
-    Total(f64),
+    /// A client's running total; of a classic series.
+    Total(Box<Total>),
     /// Samples; of a classic series.
     Timings(Box<Timings>),
 }
@@ -83,10 +85,10 @@ impl Aggregate {
     /// gauges, its value stays.
     fn merge(&mut self, other: Aggregate) {
         match (self, other) {
-            (
-                Aggregate::Counter(sum) | Aggregate::Total(sum),
-                Aggregate::Counter(more) | Aggregate::Total(more),
-            ) => *sum += more,
+            (Aggregate::Counter(sum), Aggregate::Counter(more)) => *sum += more,
+            (Aggregate::Counter(sum), Aggregate::Total(more)) => *sum += more.grown,
+            (Aggregate::Total(total), Aggregate::Counter(more)) => total.grown += more,
+            (Aggregate::Total(total), Aggregate::Total(more)) => total.grown += more.grown,
             (Aggregate::Gauge(last), Aggregate::Gauge(value)) => *last = value,
             (Aggregate::Histogram(ours), Aggregate::Histogram(theirs)) => ours.merge(*theirs),
             (Aggregate::Set(ours), Aggregate::Set(theirs)) => ours.merge(&theirs),
@@ -98,6 +100,7 @@ impl Aggregate {
     /// Bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
         match self {
+            // A total is as good as none.
             Aggregate::Counter(_) | Aggregate::Gauge(_) | Aggregate::Total(_) => 0,
             Aggregate::Histogram(histogram) => size_of::<Histogram>() + histogram.heap_bytes(),
             Aggregate::Set(members) => size_of::<Members>() + members.heap_bytes(),

@@ -21,8 +21,9 @@
 //! Nothing is synced: files survive the end of the process, not a loss of power. Events, service
 //! checks and timestamped values are not in it.
 //!
-//! Values that a series keeps from one interval to the next belong into the same files, as states
-//! of their own ([`crate::aggregate::stored`]); each interval's file would begin with them.
+//! Values that a classic series keeps from one interval to the next are in a file of their own, which
+//! each flush writes anew when it retires the interval ([`files`], `kept`); nothing is written where
+//! there are none.
 
 mod files;
 
@@ -38,8 +39,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tracing::{error, info, warn};
 
 use self::files::{Files, Found, Part};
+use crate::aggregate::shard::Entry;
 use crate::aggregate::stored::{self, Stored};
-use crate::aggregate::{Aggregate, shard_of};
+use crate::aggregate::{Aggregate, shard_of_series};
 use crate::model::MetricKey;
 use crate::pipeline::worker::{GivenAway, Work};
 use crate::spool::Turn;
@@ -81,7 +83,8 @@ pub struct Retiring(Sender<Command>);
 #[derive(Debug)]
 enum Command {
     /// Nothing of the intervals up to this one is to be read back. The answer comes when it is so.
-    Retire(u32, SyncSender<()>),
+    /// Values that series keep are to be there instead.
+    Retire(u32, Vec<Entry>, SyncSender<()>),
     Stop,
 }
 
@@ -131,9 +134,10 @@ impl Checkpoint {
 impl Retiring {
     /// The intervals up to this one have been drained: returns when nothing of them can be read
     /// back, or when the disk takes too long for that.
-    pub fn retire(&self, interval: u32) {
+    /// Values that series keep into the next one are written before.
+    pub fn retire(&self, interval: u32, kept: Vec<Entry>) {
         let (done, answer) = sync_channel(1);
-        if self.0.send(Command::Retire(interval, done)).is_ok()
+        if self.0.send(Command::Retire(interval, kept, done)).is_ok()
             && answer.recv_timeout(RETIRE_WITHIN) == Err(RecvTimeoutError::Timeout)
         {
             warn!("the disk is slow: after a crash what is now delivered may be sent again");
@@ -202,11 +206,17 @@ impl Writer {
     ) -> Result<(), Stopped> {
         match command {
             Command::Stop => Err(Stopped),
-            Command::Retire(interval, done) => {
-                if let Some(files) = files
-                    && let Err(error) = files.retire(interval)
-                {
-                    self.note(&error, &self.plan.directory.clone());
+            Command::Retire(interval, kept, done) => {
+                if let Some(files) = files {
+                    let mut body = Vec::new();
+                    for (key, held) in &kept {
+                        stored::store(key, Some(held), &mut body);
+                    }
+                    let written = files.keep(body.into(), kept.len() as u64, now_ms());
+                    let retired = files.retire(interval);
+                    if let Err(error) = written.and(retired.map(|()| 0)) {
+                        self.note(&error, &self.plan.directory.clone());
+                    }
                 }
                 // Whoever waited may have given up.
                 let _ = done.try_send(());
@@ -229,18 +239,24 @@ impl Writer {
     /// Gives what was found to the workers. The files stay until a checkpoint has all of it, or
     /// it is flushed.
     fn read_back(&mut self, files: &mut Files<Directory>, found: Found) -> Result<(), Stopped> {
-        let Found { states, newest_ms, torn, corrupt } = found;
+        let Found { states, values, values_ms, newest_ms, torn, corrupt } = found;
         let path = self.plan.directory.display().to_string();
         for file in &corrupt {
             error!(path, file, "a damaged file of the open interval is kept aside");
         }
         let damaged = corrupt.len() as u64;
         self.telemetry.count(names::CHECKPOINT_CORRUPT_TOTAL, "", damaged);
+        let age = |at_ms: u64| Duration::from_millis(now_ms().saturating_sub(at_ms));
+        if !values.is_empty() && age(values_ms) <= self.plan.max_age {
+            let (series, age) = (values.len(), age(values_ms));
+            self.give_back(files, values, false)?;
+            info!(path, series, ?age, "gauges and totals of the last process go on");
+        }
         if states.is_empty() {
             return Ok(());
         }
         let series = states.len() as u64;
-        let age = Duration::from_millis(now_ms().saturating_sub(newest_ms));
+        let age = age(newest_ms);
         if age > self.plan.max_age {
             warn!(path, series, ?age, "what is kept of an open interval is too old");
             self.telemetry.count(names::CHECKPOINT_DROPPED_TOTAL, "reason:too_old", series);
@@ -249,24 +265,36 @@ impl Writer {
             }
             return Ok(());
         }
+        self.give_back(files, states, true)?;
+        info!(path, series, ?age, torn, "the open interval of the last process goes on");
+        self.telemetry.count(names::CHECKPOINT_RESTORED_TOTAL, "", series);
+        Ok(())
+    }
+
+    /// Gives what series held to the workers that have them: in an open interval, or at the end of
+    /// one.
+    fn give_back(
+        &mut self,
+        files: &mut Files<Directory>,
+        states: Vec<(MetricKey, Aggregate)>,
+        are_open: bool,
+    ) -> Result<(), Stopped> {
         let mut shares: Vec<Vec<(MetricKey, Aggregate)>> = Vec::new();
         shares.resize_with(self.inboxes.len(), Vec::new);
         for (key, held) in states {
-            shares[shard_of(key.name.as_bytes(), self.inboxes.len())].push((key, held));
+            shares[shard_of_series(&key, self.inboxes.len())].push((key, held));
         }
         for (worker, mut share) in shares.into_iter().enumerate() {
             while !share.is_empty() {
                 let states = share.split_off(share.len().saturating_sub(TAKEN_IN));
                 let (done, wait) = channel();
-                let work = Work::Restore { states, done };
+                let work = Work::Restore { states, are_open, done };
                 self.inboxes[worker].send(work).map_err(|_| Stopped)?;
                 // Nothing is ever sent: this is the error that says that it is done.
                 let _ = wait.recv();
                 self.obey_all(files)?;
             }
         }
-        info!(path, series, ?age, torn, "the open interval of the last process goes on");
-        self.telemetry.count(names::CHECKPOINT_RESTORED_TOTAL, "", series);
         Ok(())
     }
 

@@ -138,12 +138,7 @@ impl Shard {
                     *sum += value * weight;
                 }
             }
-            Aggregate::Total(sum) => {
-                let total = value * weight;
-                if total.is_finite() {
-                    *sum += self.standing.growth(slot, total);
-                }
-            }
+            Aggregate::Total(total) => total.add(value * weight),
             Aggregate::Gauge(last) => {
                 let next = if op.key.is_relative { *last + value } else { value };
                 // Steps without end would leave it where no step leads out.

@@ -4,13 +4,14 @@
 //! checked or owned per sample. As long as a reader still has what it received, its operations
 //! point there ([`Ops`]); those that must wait have their keys copied ([`Batch`]).
 
+use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::class::Class;
 use crate::model::text::offset;
-use crate::model::{MetricKind, Recorder, Weight};
+use crate::model::{Dialect, MetricKey, MetricKind, Recorder, Weight};
 use crate::protocol::classic;
 use crate::sketch::member_hash;
 
@@ -250,6 +251,19 @@ pub fn shard_of(name: &[u8], shards: usize) -> usize {
     }
     let wide = u128::from(xxh3_64(name)) * shards as u128;
     (wide >> 64) as usize
+}
+
+/// The same for a series: where its samples go.
+pub fn shard_of_series(key: &MetricKey, shards: usize) -> usize {
+    shard_of(&routed(key.dialect, key.name.as_bytes()), shards)
+}
+
+/// By what of a name its shard is chosen: spellings of one are to be in one.
+pub(crate) fn routed(dialect: Dialect, name: &[u8]) -> Cow<'_, [u8]> {
+    match dialect {
+        Dialect::Etsy => classic::etsy::routed(name),
+        Dialect::DogStatsD | Dialect::Brubeck => Cow::Borrowed(name),
+    }
 }
 
 #[cfg(test)]

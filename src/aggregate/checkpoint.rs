@@ -11,7 +11,8 @@
 
 use std::sync::Arc;
 
-use super::shard::FOLDED;
+use super::limits::Origin;
+use super::shard::{FOLDED, Found};
 use super::{Aggregate, Shard, SlotId};
 use crate::model::{MetricKey, Recorder};
 
@@ -108,9 +109,31 @@ impl Shard {
             self.standing.keep(slot, dialect, recorder_of(&held));
         }
         let is_open = self.places[slot as usize].epoch >= self.began;
+        if dialect.is_classic() && !is_open {
+            // A total grows from where it was then.
+            self.standing.restore(slot, &held);
+        }
         if !(is_open && matches!(held, Aggregate::Gauge(_))) {
             self.merge_into(slot, held);
             self.relieve();
+        }
+    }
+}
+
+impl Shard {
+    /// Takes in a value that a classic series had at the last flush of a process before this one:
+    /// of one that has had samples here it is not needed any more.
+    pub fn restore_value(&mut self, key: MetricKey, held: &Aggregate) {
+        let dialect = key.dialect;
+        if !dialect.is_classic() {
+            return;
+        }
+        // Without room for it, it is as if it had never been.
+        if let Found::Own(slot) = self.slot_of(key, Origin::Import) {
+            self.standing.keep(slot, dialect, recorder_of(held));
+            if self.places[slot as usize].epoch == 0 {
+                self.standing.restore(slot, held);
+            }
         }
     }
 }

@@ -64,9 +64,9 @@ enum Value {
     Gauge(f64),
     Timer,
     Set,
-    /// The last one; 0 if there has been none.
+    /// See [`Total::last`].
     Total {
-        previous: f64,
+        last: f64,
     },
 }
 
@@ -74,10 +74,19 @@ impl Value {
     fn new(recorder: Recorder) -> Value {
         match recorder {
             Recorder::Counter => Value::Counter,
-            Recorder::Total => Value::Total { previous: 0.0 },
+            Recorder::Total => Value::Total { last: 0.0 },
             Recorder::Gauge => Value::Gauge(0.0),
             Recorder::Timer | Recorder::Histogram => Value::Timer,
             Recorder::Set => Value::Set,
+        }
+    }
+
+    /// Notes what is to outlive an interval, of what it has accumulated.
+    fn take(&mut self, held: &Aggregate) {
+        match (self, held) {
+            (Value::Gauge(last), Aggregate::Gauge(now)) => *last = *now,
+            (Value::Total { last }, Aggregate::Total(total)) => *last = total.last,
+            _ => {}
         }
     }
 
@@ -85,9 +94,35 @@ impl Value {
     fn forget(&mut self) {
         match self {
             Value::Gauge(last) => *last = 0.0,
-            Value::Total { previous } => *previous = 0.0,
+            Value::Total { last } => *last = 0.0,
             Value::Counter | Value::Timer | Value::Set => {}
         }
+    }
+}
+
+/// A client's running total, of which the growth counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Total {
+    /// By how much it has grown in the interval.
+    pub grown: f64,
+    /// What it was last; 0 if there has been none.
+    pub last: f64,
+}
+
+impl Total {
+    /// Takes what it is now: the first one is where it starts, and a smaller one is that of a
+    /// client that has restarted.
+    pub(super) fn add(&mut self, now: f64) {
+        if !now.is_finite() {
+            return;
+        }
+        let before = std::mem::replace(&mut self.last, now);
+        // As in brubeck, 0 is as good as none.
+        self.grown += match before {
+            _ if before <= 0.0 => 0.0,
+            _ if now >= before => now - before,
+            _ => now,
+        };
     }
 }
 
@@ -140,20 +175,7 @@ impl Standing {
             Value::Gauge(last) => Aggregate::Gauge(last),
             Value::Timer => Aggregate::Timings(Box::default()),
             Value::Set => Aggregate::Set(Box::default()),
-            Value::Total { .. } => Aggregate::Total(0.0),
-        }
-    }
-
-    /// By how much a running total has grown that is now `total`: the first one is where it
-    /// starts, and a smaller one is that of a client that has restarted.
-    pub(super) fn growth(&mut self, slot: SlotId, total: f64) -> f64 {
-        let Value::Total { previous } = &mut self.kept(slot).value else { return 0.0 };
-        let before = std::mem::replace(previous, total);
-        // As in brubeck, 0 is as good as none.
-        match before {
-            _ if before <= 0.0 => 0.0,
-            _ if total >= before => total - before,
-            _ => total,
+            Value::Total { last } => Aggregate::Total(Box::new(Total { grown: 0.0, last })),
         }
     }
 
@@ -194,11 +216,8 @@ impl Standing {
             if epochs.contains(&last) {
                 *idle = 0;
                 // With checkpoints an interval has several epochs.
-                if place.epoch & FOLDED == 0
-                    && let (Value::Gauge(last), Aggregate::Gauge(now)) =
-                        (&mut *value, &open[place.at as usize].1)
-                {
-                    *last = *now;
+                if place.epoch & FOLDED == 0 {
+                    value.take(&open[place.at as usize].1);
                 }
                 continue;
             }
@@ -216,6 +235,26 @@ impl Standing {
             }
         }
         emitted
+    }
+
+    /// What is to outlive the process, of series that are still there: values of gauges, and
+    /// totals.
+    pub(super) fn values(&self, keys: &[Arc<MetricKey>]) -> Vec<Entry> {
+        let kept = self.series.iter().filter(|kept| self.holds(kept.slot));
+        let kept = kept.filter_map(|kept| {
+            let held = match kept.value {
+                Value::Gauge(last) => Aggregate::Gauge(last),
+                Value::Total { last } => Aggregate::Total(Box::new(Total { grown: 0.0, last })),
+                Value::Counter | Value::Timer | Value::Set => return None,
+            };
+            Some((Arc::clone(&keys[kept.slot as usize]), held))
+        });
+        kept.collect()
+    }
+
+    /// Takes in what has outlived a process before this one, of a series without samples here.
+    pub(super) fn restore(&mut self, slot: SlotId, held: &Aggregate) {
+        self.kept(slot).value.take(held);
     }
 
     /// Renumbers all slots: `new_id` tells the new number, or `None` for one that goes.

@@ -87,8 +87,11 @@ pub fn render(snapshot: Snapshot, plan: &Plan, at: UnixSeconds) -> Rendered {
         let disposition = key.scope.disposition(key.kind, plan.role);
         let mut emit = Emitter { key: &key, at, out: &mut out };
         match (aggregate, disposition.emit) {
-            (Aggregate::Counter(sum) | Aggregate::Total(sum), Emit::Value) => {
+            (Aggregate::Counter(sum), Emit::Value) => {
                 emit.point(Suffix::NONE, PointKind::Count, sum);
+            }
+            (Aggregate::Total(total), Emit::Value) => {
+                emit.point(Suffix::NONE, PointKind::Count, total.grown);
             }
             (Aggregate::Gauge(last), Emit::Value) => {
                 emit.point(Suffix::NONE, PointKind::Gauge, last);

@@ -67,6 +67,8 @@ pub struct Shard {
     pub(super) folds: FoldCounts,
     /// What outlives an interval, of classic series.
     pub(super) standing: Standing,
+    /// Whether snapshots have what of these is to outlive the process.
+    keeps_values: bool,
     /// For [`Shard::apply`].
     pub(super) scratch: Option<Box<Scratch>>,
 }
@@ -97,6 +99,9 @@ pub struct Snapshot {
     pub entries: Vec<Entry>,
     /// Classic series without samples that are emitted all the same.
     pub idle: Vec<IdleEntry>,
+    /// What of classic series is to outlive the process, if that is wanted: gauges, and totals
+    /// that have not grown.
+    pub kept: Vec<Entry>,
     /// Series the shard knows, idle ones included.
     pub series: usize,
     /// What was held.
@@ -153,6 +158,7 @@ impl Shard {
             refused: Refused::new(limits.contexts),
             folds: FoldCounts::default(),
             standing: Standing::new(ClassicRules::default()),
+            keeps_values: false,
             role,
             extend_tags,
             interner: Interner::default(),
@@ -175,6 +181,12 @@ impl Shard {
     #[must_use]
     pub fn with_classic(self, rules: ClassicRules) -> Shard {
         Shard { standing: Standing::new(rules), ..self }
+    }
+
+    /// The same with [`Snapshot::kept`].
+    #[must_use]
+    pub fn keeping_values(self, keeps_values: bool) -> Shard {
+        Shard { keeps_values, ..self }
     }
 
     /// Where the aggregate of a series is among the open ones.
@@ -325,7 +337,7 @@ impl Shard {
 
     /// Finds or makes the slot of a series, or of what stands for it if there is no room. Its
     /// scope is made canonical for this role.
-    fn slot_of(&mut self, mut key: MetricKey, origin: Origin) -> Found {
+    pub(super) fn slot_of(&mut self, mut key: MetricKey, origin: Origin) -> Found {
         key.scope = key.scope.canonical(key.kind, self.role);
         let room = Census::room_of(&key);
         match self.find_or_add(key, room) {
@@ -385,6 +397,10 @@ impl Shard {
     pub fn take_snapshot(&mut self) -> Snapshot {
         let epochs = self.began..=self.epoch;
         let idle = self.standing.end_interval(epochs, &self.keys, &self.places, &self.open);
+        let kept = match self.keeps_values {
+            true => self.standing.values(&self.keys),
+            false => Vec::new(),
+        };
         let room = Vec::with_capacity(self.open.len());
         let entries = std::mem::replace(&mut self.open, room);
         let series = self.keys.len();
@@ -398,7 +414,7 @@ impl Shard {
         let forgotten = self.forget_idle(folded.samples > 0);
         self.known = self.keys.len();
         self.note_keys();
-        Snapshot { interval, entries, idle, series, memory, folded, forgotten }
+        Snapshot { interval, entries, idle, kept, series, memory, folded, forgotten }
     }
 
     fn begin_interval(&mut self) {

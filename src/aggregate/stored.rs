@@ -4,18 +4,19 @@
 //! state   length(4)  what(1)  key  value
 //! key     kind(1) scope(1) dialect(1) name_length(4) tags_length(4) name tags
 //! what    0 nothing is held any more; of the open interval: 1 a counter, 2 a gauge, 3 a digest,
-//!         4 a set, 5 the growth of a total, 6 timings
-//! value   1, 2, 5  a double
+//!         4 a set, 5 a running total, 6 timings
+//! value   1, 2     a double
+//!         5        by how much it has grown, and what it was last
 //!         3        its own, 0 or 1 and the imported one
 //!         4        all, 0 or 1 and that of 1.1.0, imported?
 //!         6        [`super::Timings`]
 //! ```
 //!
 //! Numbers are little-endian; `length` is that of everything behind it. A reader skips a `what` that
-//! it does not know, so that there can be more of them: values that a series keeps from one interval
-//! to the next have their place here.
+//! it does not know, so that there can be more of them. What a series keeps from one interval to the
+//! next is written as a gauge or a total that has not grown.
 
-use super::{Aggregate, Histogram, Members, Timings};
+use super::{Aggregate, Histogram, Members, Timings, Total};
 use crate::model::{Dialect, MetricKey, MetricKind, Scope, TagSet};
 use crate::sketch::stored::{Reader, Writer};
 use crate::sketch::{Cardinality, Digest, LegacySet};
@@ -59,8 +60,10 @@ pub fn store(key: &MetricKey, held: Option<&Aggregate>, into: &mut Vec<u8>) {
     into.extend_from_slice(key.tags.as_str().as_bytes());
     match held {
         None => {}
-        Some(Aggregate::Counter(value) | Aggregate::Gauge(value) | Aggregate::Total(value)) => {
-            into.put_f64(*value);
+        Some(Aggregate::Counter(value) | Aggregate::Gauge(value)) => into.put_f64(*value),
+        Some(Aggregate::Total(total)) => {
+            into.put_f64(total.grown);
+            into.put_f64(total.last);
         }
         Some(Aggregate::Timings(timings)) => timings.store(into),
         Some(Aggregate::Histogram(histogram)) => histogram.store(into),
@@ -105,7 +108,9 @@ fn read(mut from: Reader<'_>) -> Option<Stored> {
     let is_classic = dialect.is_classic();
     let held = match (what, kind) {
         (COUNTER, MetricKind::Counter) => Aggregate::Counter(from.f64()?),
-        (TOTAL, MetricKind::Counter) if is_classic => Aggregate::Total(from.f64()?),
+        (TOTAL, MetricKind::Counter) if is_classic => {
+            Aggregate::Total(Box::new(Total { grown: from.f64()?, last: from.f64()? }))
+        }
         (GAUGE, MetricKind::Gauge) => Aggregate::Gauge(from.f64()?),
         (DIGEST, kind) if kind.has_digest() && !is_classic => {
             Aggregate::Histogram(Box::new(Histogram::restore(&mut from)?))
@@ -206,7 +211,9 @@ mod tests {
             digest
         };
         match key.kind {
-            MetricKind::Counter if legacy && key.dialect.is_classic() => Aggregate::Total(3.5),
+            MetricKind::Counter if legacy && key.dialect.is_classic() => {
+                Aggregate::Total(Box::new(Total { grown: 3.5, last: 1e9 }))
+            }
             MetricKind::Counter => Aggregate::Counter(values.iter().sum()),
             kind if kind.has_digest() && key.dialect.is_classic() => {
                 let mut timings = Timings::default();

@@ -9,12 +9,15 @@
 //! The records of a checkpoint count together or not at all, each worker's apart; of several states
 //! of a series the last one counts. Blocking, but without a thread, a clock or a lock.
 
+mod kept;
+
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use self::kept::Kept;
 use super::last_states;
 use crate::aggregate::Aggregate;
 use crate::aggregate::stored::{self, Stored};
@@ -48,7 +51,10 @@ pub(super) struct Part {
 pub(super) struct Found {
     /// Those of a later interval before those of an earlier one.
     pub(super) states: Vec<(MetricKey, Aggregate)>,
-    /// When the last of it was written.
+    /// What series kept at the end of the last interval that was flushed, and when that was.
+    pub(super) values: Vec<(MetricKey, Aggregate)>,
+    pub(super) values_ms: u64,
+    /// When the last of `states` was written.
     pub(super) newest_ms: u64,
     /// Files whose end was never written.
     pub(super) torn: u64,
@@ -60,6 +66,7 @@ pub(super) struct Found {
 #[derive(Debug)]
 pub(super) struct Files<D> {
     disk: D,
+    kept: Kept,
     max_bytes: u64,
     /// The number of the file of interval 0, of which there is none.
     base: u64,
@@ -108,11 +115,15 @@ impl<D: Disk> Files<D> {
         }
         let mut files = Files {
             disk,
+            kept: Kept::default(),
             max_bytes,
             base: base.unwrap_or(0),
             found: Vec::new(),
             open: BTreeMap::new(),
         };
+        let (values, values_ms) = files.read_kept();
+        let held = values.into_iter().filter_map(|(key, held)| Some((key, held?)));
+        (found.values, found.values_ms) = (held.collect(), values_ms);
         for (name, number, damage) in left {
             match damage {
                 Damage::None | Damage::Torn => files.found.push(name),

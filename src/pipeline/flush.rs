@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::Collector;
 use super::worker::{Drained, Work, WorkerReport};
+use crate::aggregate::shard::Entry;
 use crate::aggregate::{Aggregate, ClientDrops, Folded, Memory, Plan, Rendered, render};
 use crate::model::{FlushBatch, Interval, MetricKey, MetricKind, UnixSeconds};
 
@@ -42,6 +43,8 @@ pub struct Flushed {
 pub struct FlushReport {
     /// Which interval of the workers it was, from 1.
     pub interval: u32,
+    /// What series keep into the next one, if somebody wants to know.
+    pub kept: Vec<Entry>,
     /// From every worker, in order.
     pub workers: Vec<WorkerReport>,
     /// Series flushed, by kind (index: [`MetricKind`] as a number).
@@ -236,6 +239,7 @@ impl Flusher {
         for Drained { mut snapshot, report: worker } in drained {
             report.workers.push(worker);
             report.interval = snapshot.interval;
+            append(&mut report.kept, std::mem::take(&mut snapshot.kept));
             report.series_known += snapshot.series;
             report.memory.add(snapshot.memory);
             report.folded.add(std::mem::take(&mut snapshot.folded));

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::lane::{Door, Lane};
-use crate::aggregate::{Class, KeyHasher, OpKey, shard_of};
+use crate::aggregate::{Class, KeyHasher, OpKey, routed, shard_of};
 use crate::model::MetricKind;
 use crate::protocol::dogstatsd::Sample;
 use crate::protocol::{Line, Values, classic};
@@ -102,7 +102,10 @@ impl Router {
         class: Class,
         sample: &classic::Sample<'_>,
     ) -> Option<()> {
-        let index = shard_of(sample.name, self.lanes.len());
+        let index = match self.lanes.len() {
+            1 => 0,
+            lanes => shard_of(&routed(class.dialect(), sample.name), lanes),
+        };
         self.lanes[index].fresh.push_classic(self.hasher, buffer, class, sample)?;
         self.settle_if_full(buffer, index);
         Some(())

@@ -36,6 +36,8 @@ pub enum Work {
     Restore {
         /// Series of this worker.
         states: Vec<(MetricKey, Aggregate)>,
+        /// Whether that is of an open interval, or else what they kept at the end of one.
+        are_open: bool,
         /// Dropped when that is done.
         done: Sender<Infallible>,
     },
@@ -128,9 +130,12 @@ impl Worker {
                 // Whoever asked has ended if nobody takes it.
                 let _ = reply.send(GivenAway { slice, pause: start.elapsed() });
             }
-            Work::Restore { states, done } => {
+            Work::Restore { states, are_open, done } => {
                 for (key, held) in states {
-                    self.shard.restore(key, held);
+                    match are_open {
+                        true => self.shard.restore(key, held),
+                        false => self.shard.restore_value(key, &held),
+                    }
                 }
                 drop(done);
             }

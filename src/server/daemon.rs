@@ -133,7 +133,10 @@ impl Daemon {
         let share = limits.share(settings.num_workers);
         let shards = (0..settings.num_workers.get())
             .map(|worker| Shard::with_limits(role, extend.clone(), share, worker))
-            .map(|shard| shard.with_classic(settings.classic.rules));
+            .map(|shard| {
+                let keeps = destinations::has_checkpoint(&settings);
+                shard.with_classic(settings.classic.rules).keeping_values(keeps)
+            });
         let workers = Workers::start(shards)?;
         let collector = Collector::new(extend.clone(), SystemTime::now);
         let collector = Arc::new(match settings.sinks.iter().any(|sink| sink.takes_spans()) {

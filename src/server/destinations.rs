@@ -211,6 +211,11 @@ fn start_spool(
     })
 }
 
+/// Whether the open interval is to be on disk.
+pub(super) fn has_checkpoint(settings: &Settings) -> bool {
+    settings.spool.directory.is_some() && settings.spool.checkpoint.is_some()
+}
+
 /// The open interval on disk, if it is to be there.
 pub(super) fn start_checkpoint(
     settings: &Settings,

@@ -42,7 +42,8 @@ impl Outlet for Delivery {
         record(&self.telemetry, &flushed);
         // Before anybody has any of it, so that it cannot be there twice.
         if let Some(checkpoint) = &self.checkpoint {
-            checkpoint.retire(flushed.report.interval);
+            let kept = std::mem::take(&mut flushed.report.kept);
+            checkpoint.retire(flushed.report.interval, kept);
         }
         let is_routed = filter::is_routed(&flushed.batch);
         for sink in self.sinks.lock().unwrap_or_else(PoisonError::into_inner).iter() {
@@ -84,6 +85,7 @@ fn record(telemetry: &Telemetry, flushed: &Flushed) {
     let Flushed { batch, forwards: _, report } = flushed;
     let FlushReport {
         interval: _,
+        kept: _,
         workers,
         series,
         series_known,

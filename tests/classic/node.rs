@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use veneur::aggregate::shard::Entry;
 use veneur::aggregate::{Class, ContextLimits, KeyHasher, Ops, Plan, Shard, render};
 use veneur::config::settings::{
     EtsyNames, GraphiteAddress, GraphiteLayout, GraphiteProtocol, GraphiteSettings,
 };
 use veneur::model::{
-    ClassicRules, Dialect, EtsyStatistics, ExtendTags, FlushBatch, Interval, Role, UnixSeconds,
+    ClassicRules, Dialect, EtsyStatistics, ExtendTags, FlushBatch, Interval, MetricKey, Role,
+    UnixSeconds,
 };
 use veneur::protocol::classic::{Sample, brubeck, etsy};
 use veneur::protocol::dogstatsd::lines;
@@ -24,11 +26,20 @@ pub(crate) struct Options {
     pub(crate) limits: Option<ContextLimits>,
 }
 
+fn shard(role: Role, limits: ContextLimits, rules: ClassicRules) -> Shard {
+    Shard::with_limits(role, ExtendTags::default(), limits, 0)
+        .with_classic(rules)
+        .keeping_values(true)
+}
+
 /// One worker's shard, behind a listener with a dialect.
 pub(crate) struct Node {
     dialect: Dialect,
     hasher: KeyHasher,
     shard: Shard,
+    made: (Role, ContextLimits, ClassicRules),
+    /// What the last flush left for a next process.
+    kept: Vec<Entry>,
     plan: Plan,
     interval: Interval,
     settings: GraphiteSettings,
@@ -49,8 +60,9 @@ impl Node {
         Node {
             dialect,
             hasher: KeyHasher::random(),
-            shard: Shard::with_limits(role, ExtendTags::default(), limits, 0)
-                .with_classic(options.rules),
+            shard: shard(role, limits, options.rules),
+            made: (role, limits, options.rules),
+            kept: Vec::new(),
             plan,
             interval,
             settings: GraphiteSettings {
@@ -87,7 +99,9 @@ impl Node {
 
     /// Ends the interval: paths and values.
     pub(crate) fn flush(&mut self) -> BTreeMap<String, f64> {
-        let rendered = render(self.shard.take_snapshot(), &self.plan, UnixSeconds(0));
+        let mut snapshot = self.shard.take_snapshot();
+        self.kept = std::mem::take(&mut snapshot.kept);
+        let rendered = render(snapshot, &self.plan, UnixSeconds(0));
         assert!(rendered.forwards.is_empty(), "classic series are finished here");
         let batch = FlushBatch {
             at: UnixSeconds(0),
@@ -110,6 +124,15 @@ impl Node {
             assert!(is_named, "{point:?}");
         }
         paths
+    }
+
+    /// Another process goes on after the last flush.
+    pub(crate) fn restart(&mut self) {
+        let (role, limits, rules) = self.made;
+        self.shard = shard(role, limits, rules);
+        for (key, held) in self.kept.drain(..) {
+            self.shard.restore_value(MetricKey::clone(&key), &held);
+        }
     }
 
     /// Series it knows.

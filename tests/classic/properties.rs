@@ -27,6 +27,8 @@ enum Step {
     Sample(u16),
     Signed(i16),
     Flush,
+    /// After a flush.
+    Restart,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -34,6 +36,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => any::<u16>().prop_map(Step::Sample),
         2 => any::<i16>().prop_map(Step::Signed),
         2 => Just(Step::Flush),
+        1 => Just(Step::Restart),
     ];
     prop::collection::vec(step, 0..30)
 }
@@ -50,7 +53,7 @@ proptest! {
         laws::check(&line);
     }
 
-    /// Wherever flushes fall, the growth of a total that is emitted adds up to the same.
+    /// Wherever flushes and restarts fall, the growth of a total that is emitted adds up to the same.
     #[test]
     fn flushes_do_not_change_what_a_total_has_grown(steps in steps()) {
         let mut node = Node::new(Dialect::Brubeck);
@@ -67,13 +70,17 @@ proptest! {
                 }
                 Step::Signed(_) => {}
                 Step::Flush => emitted += node.flush().get("n").copied().unwrap_or(0.0),
+                Step::Restart => {
+                    emitted += node.flush().get("n").copied().unwrap_or(0.0);
+                    node.restart();
+                }
             }
         }
         emitted += node.flush().get("n").copied().unwrap_or(0.0);
         prop_assert_eq!(emitted, grown);
     }
 
-    /// Wherever flushes fall, a gauge is what its samples say, and each flush says what it is.
+    /// Wherever flushes and restarts fall, a gauge is what its samples say, and each flush says what it is.
     #[test]
     fn flushes_do_not_change_what_a_gauge_is(steps in steps()) {
         for (dialect, path) in [(Dialect::Etsy, "stats.gauges.g"), (Dialect::Brubeck, "g")] {
@@ -90,6 +97,10 @@ proptest! {
                         value = Some(value.unwrap_or(0.0) + f64::from(*by));
                     }
                     Step::Flush => prop_assert_eq!(node.flush().get(path).copied(), value),
+                    Step::Restart => {
+                        prop_assert_eq!(node.flush().get(path).copied(), value);
+                        node.restart();
+                    }
                 }
             }
             prop_assert_eq!(node.flush().get(path).copied(), value);

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::fake_carbon::FakeCarbon;
 use crate::ledger::total;
-use crate::support::{Daemon, wait_until};
+use crate::support::{Daemon, scratch_directory, wait_until};
 
 /// A daemon as its users would configure it, with more of their own.
 fn config(dialect: &str, layout: &str, carbon: &FakeCarbon, more: Value) -> String {
@@ -244,4 +244,53 @@ fn every_classic_line_is_taken_or_refused_for_a_reason() {
         let left_out = total(&daemon, "veneur_packet_values_skipped_total", "");
         assert_eq!(left_out, u64::from(dialect == "etsy"), "{dialect}");
     }
+}
+
+/// What a new process goes on with: after an orderly end and after a crash.
+#[test]
+fn gauges_and_totals_outlive_the_process() {
+    let (carbon, directory) = (FakeCarbon::start(), scratch_directory());
+    let yaml = |dialect: &str| {
+        let more = json!({
+            "interval": "1s",
+            "spool": {"directory": directory.join(dialect), "checkpoint": "100ms"},
+        });
+        config(dialect, "brubeck", &carbon, more)
+    };
+    let has = |line: &str| wait_until(line, || carbon.lines().iter().any(|one| one == line));
+    let wait_until_it_goes_on = |daemon: &mut Daemon| {
+        let said = "gauges and totals of the last process go on";
+        wait_until(said, || daemon.rest_of_log().contains(said));
+    };
+
+    let mut daemon = Daemon::start(&yaml("brubeck"));
+    daemon.send([&b"jobs:1000|C\nrunning:7|g\nidle:3|g"[..]]);
+    has("idle 3");
+    daemon.stop();
+
+    let mut daemon = Daemon::start(&yaml("brubeck"));
+    wait_until_it_goes_on(&mut daemon);
+    daemon.send([&b"jobs:1020|C\nrunning:+2|g"[..]]);
+    has("jobs 20");
+    has("running 9");
+    daemon.signal("KILL");
+    daemon.wait();
+
+    let mut daemon = Daemon::start(&yaml("brubeck"));
+    wait_until_it_goes_on(&mut daemon);
+    daemon.send([&b"jobs:1025|C\nrunning:-1|g"[..]]);
+    has("jobs 5");
+    has("running 8");
+    daemon.stop();
+    assert_eq!(paths(&carbon)["idle"], 3.0, "nobody spoke of it again");
+
+    let mut daemon = Daemon::start(&yaml("etsy"));
+    daemon.send([&b"users online:7|g"[..]]);
+    has("users_online 7");
+    daemon.stop();
+    let mut daemon = Daemon::start(&yaml("etsy"));
+    wait_until_it_goes_on(&mut daemon);
+    daemon.send([&b"users online:+1|g"[..]]);
+    has("users_online 8");
+    daemon.stop();
 }

@@ -143,6 +143,62 @@ fn a_file_goes_with_its_interval_and_what_was_found_with_it() {
     assert_eq!(disk.names(), [""; 0]);
 }
 
+fn values(files: &mut Files<Memory>, sum: f64, at_ms: u64) -> io::Result<u64> {
+    let mut body = Vec::new();
+    stored::store(&key(1), Some(&Aggregate::Counter(sum)), &mut body);
+    files.keep(body.into(), 1, at_ms)
+}
+
+fn found_values(disk: &Memory) -> (Vec<f64>, u64) {
+    let (_, found) = open(disk);
+    let sum = |(_, held): &(MetricKey, Aggregate)| match held {
+        Aggregate::Counter(sum) => *sum,
+        other => panic!("not a counter: {other:?}"),
+    };
+    (found.values.iter().map(sum).collect(), found.values_ms)
+}
+
+#[test]
+fn the_later_values_count_and_a_torn_file_leaves_those_before() {
+    let disk = Memory::default();
+    let (mut files, _) = open(&disk);
+    assert_eq!(found_values(&disk), (vec![], 0));
+    for n in 1..=5_u32 {
+        values(&mut files, f64::from(n), u64::from(n)).expect("there is room");
+        assert_eq!(found_values(&disk), (vec![f64::from(n)], u64::from(n)));
+    }
+    // The next process writes over the older one.
+    let (mut files, _) = open(&disk);
+    values(&mut files, 6.0, 6).expect("there is room");
+    assert_eq!(found_values(&disk), (vec![6.0], 6));
+    for file in disk.files().values_mut() {
+        let is_latest = file.len() > 20 && stored_at(file) == 6;
+        file.truncate(if is_latest { file.len() - 1 } else { file.len() });
+    }
+    assert_eq!(found_values(&disk), (vec![5.0], 5));
+    let (mut files, _) = open(&disk);
+    files.keep(Bytes::new(), 0, 7).expect("they can be removed");
+    assert_eq!(disk.names(), [""; 0]);
+}
+
+/// When the record of a file was written.
+fn stored_at(file: &[u8]) -> u64 {
+    let record = &file[HEAD.len()..];
+    let Next::Record(head) = segment::next(record, record.len() as u64) else { return 0 };
+    let record = head.record(record[RECORD_HEAD_BYTES..].to_vec().into());
+    record.map_or(0, |record| record.since_ms)
+}
+
+#[test]
+fn values_that_cannot_be_written_are_not_there_twice() {
+    let disk = Memory::default();
+    let (mut files, _) = Files::open(disk.clone(), 150).expect("it can be read");
+    values(&mut files, 1.0, 1).expect("there is room");
+    let long = vec![0; 200];
+    files.keep(long.into(), 1, 2).expect_err("there is no room for so much");
+    assert_eq!(found_values(&disk), (vec![], 0), "what is old would count growth twice");
+}
+
 #[test]
 fn several_intervals_are_read_the_later_one_first() {
     let disk = Memory::default();

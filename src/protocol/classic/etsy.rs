@@ -157,6 +157,19 @@ pub fn key(name: &[u8], tags: &[u8], sanitise: bool) -> (Box<str>, TagSet) {
     (clean(name).into(), TagSet::as_given(all))
 }
 
+/// What all names have in common that may be one when they are sanitised: by it a series finds its
+/// worker, whatever its spelling.
+pub fn routed(name: &[u8]) -> Cow<'_, [u8]> {
+    match name.iter().all(|&byte| is_kept(byte) && byte != b';') {
+        true => Cow::Borrowed(name),
+        false => {
+            let text = text::lossy(name);
+            let name = text.split(';').next().unwrap_or(&text);
+            Cow::Owned(sanitised(name).into_bytes())
+        }
+    }
+}
+
 /// Runs of blanks become `_` and slashes `-`; what is neither a letter, a digit nor one of
 /// `_-.;=` is left out.
 fn sanitised(text: &str) -> String {
@@ -265,6 +278,13 @@ mod tests {
         let mut members = Vec::new();
         let read = read(b"a:|s:zoe|s", |sample| members.push(sample.text));
         assert_eq!((read, members), (Ok(0), vec![&b"0"[..], b"zoe"]));
+    }
+
+    #[test]
+    fn spellings_that_may_be_one_series_go_one_way() {
+        for name in ["my metric/x", "my_metric-x", "my\t\tmetric-x;k=v", "my_$metric-%x"] {
+            assert_eq!(&*routed(name.as_bytes()), b"my_metric-x", "{name}");
+        }
     }
 
     #[test]
