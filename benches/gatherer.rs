@@ -43,6 +43,7 @@ async fn run(providers: usize, rounds: usize) {
         poll_interval: Duration::from_secs(5),
         poll_timeout: Duration::from_secs(30),
         token: Some(Secret::new(TOKEN.to_owned())),
+        tls: None,
         file_mode: 0o644,
         urls: Vec::new(),
         max_providers: NonZeroUsize::new(providers).expect("there is one at least"),

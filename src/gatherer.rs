@@ -30,10 +30,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{interval, sleep};
+use tokio_rustls::TlsAcceptor;
 use tracing::warn;
 
 use crate::config::secret::Secret;
 use crate::config::settings::GathererSettings;
+use crate::provider::acceptor;
 use crate::telemetry::{Telemetry, names};
 use roll::Roll;
 pub(crate) use setup::directory as make_directory;
@@ -71,6 +73,9 @@ pub enum SetupError {
     /// One of the URLs, as it may be shown.
     #[error("cannot poll {0}: it is no URL")]
     Url(String),
+    /// The certificate, or its key.
+    #[error("cannot use {0}")]
+    Tls(String),
     /// No HTTP client for the URLs.
     #[error("cannot poll over HTTP: {0}")]
     Http(#[from] reqwest::Error),
@@ -80,7 +85,6 @@ pub enum SetupError {
 }
 
 /// A running gatherer. Dropped, it ends at once.
-#[derive(Debug)]
 pub struct Gatherer {
     house: Arc<House>,
     tasks: JoinSet<()>,
@@ -103,13 +107,17 @@ impl Gatherer {
         let address = listener.local_addr()?;
         setup::directory(&settings.directory)?;
         let token = setup::token(settings)?;
-        setup::keep_reference(&settings.directory, &token, address, hostname)?;
+        let tls = settings.tls.as_ref().map(acceptor).transpose().map_err(SetupError::Tls)?;
+        let (tls, fingerprint) = tls.unzip();
+        let findable = setup::Findable { address, hostname, fingerprint };
+        setup::keep_reference(&settings.directory, &token, &findable)?;
         let store = Store::new(&settings.directory, settings.file_mode);
         let roll = Roll::new(store.read()?, settings.max_providers.get());
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let house = Arc::new(House {
             token,
+            tls,
             poll_interval: settings.poll_interval,
             poll_timeout: settings.poll_timeout,
             max_providers: settings.max_providers.get(),
@@ -154,9 +162,9 @@ impl Drop for Gatherer {
 }
 
 /// What all tasks of a gatherer share.
-#[derive(Debug)]
 struct House {
     token: Secret,
+    tls: Option<TlsAcceptor>,
     poll_interval: Duration,
     poll_timeout: Duration,
     max_providers: usize,

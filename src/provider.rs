@@ -27,6 +27,7 @@
 mod file;
 mod identity;
 mod page;
+mod pinned;
 pub mod process;
 pub mod registration;
 pub mod telemetry;
@@ -48,6 +49,7 @@ pub(crate) use identity::random_id;
 pub use identity::{Identity, IdentityError, is_id};
 pub(crate) use page::INSTANCE_HEADER;
 pub use page::router;
+pub(crate) use pinned::acceptor;
 
 /// A producer that takes longer is left out of an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);

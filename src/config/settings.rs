@@ -374,6 +374,8 @@ pub struct GathererSettings {
     pub poll_timeout: Duration,
     /// What a provider must present; `None`: made at the first start, and kept in the directory.
     pub token: Option<Secret>,
+    /// TLS towards providers.
+    pub tls: Option<TlsSettings>,
     /// Permissions of `stats.json`.
     pub file_mode: u32,
     /// Instances to poll over HTTP, because they do not register.

@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use tokio::io::BufReader;
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadHalf, WriteHalf, split};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
@@ -38,7 +37,20 @@ type Message = FromProvider<Gathered>;
 pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, house: Arc<House>) {
     // Questions and answers are single lines: nothing to wait for.
     let _ = stream.set_nodelay(true);
-    let (from, to) = stream.into_split();
+    let Some(tls) = &house.tls else { return talk(stream, peer, house).await };
+    let shaken = timeout(FIRST_LINE_WITHIN, tls.accept(stream)).await;
+    match shaken {
+        Ok(Ok(stream)) => talk(stream, peer, house).await,
+        Ok(Err(error)) => {
+            debug!(%peer, %error, "TLS handshake failed");
+            house.refused(peer, "no TLS");
+        }
+        Err(_) => house.refused(peer, "silent"),
+    }
+}
+
+async fn talk(stream: impl Stream, peer: SocketAddr, house: Arc<House>) {
+    let (from, to) = split(stream);
     let from = LineReader::new(BufReader::new(from));
     let mut connection = Connection { from, to, patience: house.poll_timeout };
     let first = timeout(FIRST_LINE_WITHIN, connection.from.next(MAX_FIRST_LINE_BYTES)).await;
@@ -120,21 +132,26 @@ fn nickname_of(text: &str) -> String {
     text[..cut].chars().map(|c| if c.is_control() { '_' } else { c }).collect()
 }
 
-struct Connection {
-    from: LineReader<BufReader<OwnedReadHalf>>,
-    to: OwnedWriteHalf,
+/// A connection, with TLS or without.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+struct Connection<S> {
+    from: LineReader<BufReader<ReadHalf<S>>>,
+    to: WriteHalf<S>,
     patience: Duration,
 }
 
-impl Connection {
+impl<S: Stream> Connection<S> {
     async fn send(&mut self, message: &FromGatherer) -> io::Result<()> {
         let sent = timeout(self.patience, wire::write(&mut self.to, message)).await;
         sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-struct Session {
-    connection: Connection,
+struct Session<S> {
+    connection: Connection<S>,
     provider: Provider,
     house: Arc<House>,
     strikes: u32,
@@ -147,7 +164,7 @@ enum Step {
     Ends(&'static str),
 }
 
-impl Session {
+impl<S: Stream> Session<S> {
     /// Asks at once, and then whenever a round wants to know, until the connection ends.
     async fn run(&mut self, mut polls: mpsc::Receiver<Poll>) -> io::Result<&'static str> {
         let interval = self.house.poll_interval.as_millis();

@@ -7,7 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::SetupError;
-use crate::config::reference::{Reference, is_token};
+use crate::config::reference::{Fingerprint, Reference, is_token};
 use crate::config::secret::Secret;
 use crate::config::settings::GathererSettings;
 use crate::provider::{random_id, replace_file};
@@ -51,7 +51,7 @@ pub fn init(directory: &Path, address: &str) -> Result<Reference, InitError> {
     let name = directory.to_str().filter(|_| directory.is_absolute());
     let name = name.ok_or_else(|| InitError::NotAbsolute(directory.to_owned()))?;
     let token = Secret::new(random_id());
-    let reference = Reference::new(token.clone(), address)
+    let reference = Reference::new(token.clone(), address, None)
         .map_err(|what| InitError::Address { address: address.to_owned(), what })?;
     self::directory(directory)?;
     let entries = fs::read_dir(directory)
@@ -101,19 +101,33 @@ pub(super) fn token(settings: &GathererSettings) -> Result<Secret, SetupError> {
     Ok(Secret::new(token))
 }
 
+/// How providers find us, and know that it is us.
+pub(super) struct Findable<'a> {
+    /// Where we listen.
+    pub(super) address: SocketAddr,
+    /// Who we are, if that is everywhere.
+    pub(super) hostname: Option<&'a str>,
+    /// Of the certificate, if there is one.
+    pub(super) fingerprint: Option<Fingerprint>,
+}
+
 /// Sees to it that the reference for providers is in the directory. It is made if there is none,
-/// or one with another token or port: the name by which they find us may be one that we do not
-/// know.
+/// or one with another token, port or certificate: the name by which they find us may be one that
+/// we do not know.
 pub(super) fn keep_reference(
     directory: &Path,
     token: &Secret,
-    bound: SocketAddr,
-    hostname: Option<&str>,
+    findable: &Findable<'_>,
 ) -> Result<(), SetupError> {
+    let Findable { address: bound, hostname, fingerprint } = *findable;
     let path = directory.join(REFERENCE_FILE);
     let kept = read(&path)?.and_then(|text| Reference::parse(text.trim()).ok());
     let port = format!(":{}", bound.port());
-    let is_ours = |kept: &Reference| kept.token() == token && kept.address().ends_with(&port);
+    let is_ours = |kept: &Reference| {
+        kept.token() == token
+            && kept.address().ends_with(&port)
+            && kept.fingerprint() == fingerprint
+    };
     if kept.as_ref().is_some_and(is_ours) {
         return Ok(());
     }
@@ -121,7 +135,7 @@ pub(super) fn keep_reference(
         Some(hostname) if bound.ip().is_unspecified() => format!("{hostname}:{}", bound.port()),
         Some(_) | None => bound.to_string(),
     };
-    let reference = Reference::new(token.clone(), &address);
+    let reference = Reference::new(token.clone(), &address, fingerprint);
     let reference = reference.map_err(|what| SetupError::System(io::Error::other(what)))?;
     write(&path, &format!("{}\n", reference.reveal()), SECRET_MODE)
 }

@@ -9,15 +9,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::io::BufReader;
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, split};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
-use super::Provider;
 use super::wire::{self, FromGatherer, FromProvider, LineReader, MAX_LINE_BYTES, VERSION};
+use super::{Provider, pinned};
 use crate::config::reference::Reference;
 use crate::net::chance;
 use crate::telemetry::Telemetry;
@@ -163,7 +163,21 @@ impl Client {
             stream = within(PATIENCE, TcpStream::connect(self.reference.address())) => stream?,
             () = told(left) => return Ok(End::Left),
         };
-        let (from, mut to) = stream.into_split();
+        match self.reference.fingerprint() {
+            None => self.talk(stream, left).await,
+            Some(fingerprint) => {
+                let stream = within(PATIENCE, pinned::connect(stream, fingerprint)).await?;
+                self.talk(stream, left).await
+            }
+        }
+    }
+
+    async fn talk(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        left: &mut watch::Receiver<bool>,
+    ) -> io::Result<End> {
+        let (from, mut to) = split(stream);
         let mut from = LineReader::new(BufReader::new(from));
         let identity = self.provider.identity();
         let provide = FromProvider::<()>::Provide {

@@ -164,7 +164,8 @@ pub async fn write<T: Serialize>(
 ) -> io::Result<()> {
     let mut line = serde_json::to_vec(message)?;
     line.push(b'\n');
-    to.write_all(&line).await
+    to.write_all(&line).await?;
+    to.flush().await
 }
 
 #[cfg(test)]

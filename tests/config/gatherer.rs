@@ -69,7 +69,13 @@ fn it_is_refused_with_a_sentence_that_has_no_secret_in_it() {
         ),
         (
             "gatherer: {reference: \"gather://hunter2@h\"}",
-            "g.yaml:1: gatherer.reference: no port; accepted: gather://TOKEN@HOST:PORT",
+            "g.yaml:1: gatherer.reference: no port; accepted: gather://TOKEN@HOST:PORT or \
+             gathers://TOKEN@HOST:PORT?fp=sha256:HEX",
+        ),
+        (
+            "gatherer: {tls_certificate: cert.pem}",
+            "g.yaml:1: gatherer.tls_certificate: \"cert.pem\": set without gatherer.tls_key; \
+             accepted: gatherer.tls_certificate and gatherer.tls_key together",
         ),
         (
             "gatherer: {reference: \"gather://hunter2@h:1\", reference_file: /f}",

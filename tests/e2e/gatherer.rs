@@ -13,6 +13,7 @@ use veneur::config::reference::Reference;
 use veneur::provider::registration::{Registration, State};
 use veneur::provider::{Identity, Provider};
 
+use crate::authority::{Authority, Identity as KeyPair};
 use crate::host;
 use crate::support::{DEADLINE, Daemon, http, scratch_directory, wait_until};
 
@@ -434,12 +435,21 @@ fn killed_while_it_writes_it_leaves_a_file_that_parses() {
     for life in 1..=6u32 {
         let gatherer = Gatherer::start_in(directory.clone(), "100ms", "");
         let reference = gatherer.reference();
-        let mut peers: Vec<Peer> =
-            (0..8).map(|n| Peer::provide(&reference, &format!("p{n}"))).collect();
-        for peer in &mut peers {
-            let seq = peer.question();
-            let stats = json!({"counters": names, "stats": {"life": life}});
-            peer.say(&json!({"op": "stats", "seq": seq, "stats": stats}));
+        for number in 0..8 {
+            let mut peer = Peer::provide(&reference, &format!("p{number}"));
+            let stats = json!({"counters": names, "stats": {"life": life}}).to_string();
+            // Answers until the gatherer is gone.
+            thread::spawn(move || {
+                while let Some(message) = peer.hear() {
+                    let seq = &message["seq"];
+                    let answer = format!("{{\"op\":\"stats\",\"seq\":{seq},\"stats\":{stats}}}\n");
+                    if message["op"] == "get_stats"
+                        && peer.lines.get_mut().write_all(answer.as_bytes()).is_err()
+                    {
+                        return;
+                    }
+                }
+            });
         }
         let new = directory.join("stats.json.new");
         let begun = Instant::now();
@@ -621,4 +631,37 @@ fn a_successor_goes_on_gathering_at_the_same_address() {
     wait_until("it is stored", || stored(&directory)["second"].is_object());
     assert!(stored(&directory)["first"].is_object(), "what was known stays");
     new.stop();
+}
+
+#[test]
+fn over_tls_a_provider_trusts_the_one_certificate_that_the_reference_names() {
+    let keys = scratch_directory();
+    let serve = |name: &str| {
+        let KeyPair { certificate, key } = Authority::new("nobody trusts it").server();
+        let (crt, pem) = (keys.join(format!("{name}.crt")), keys.join(format!("{name}.key")));
+        fs::write(&crt, certificate).expect("it is ours");
+        fs::write(&pem, key).expect("it is ours");
+        format!("  tls_certificate: {}\n  tls_key: {}\n", crt.display(), pem.display())
+    };
+    let gatherer = Gatherer::start("100ms", &serve("right"));
+    let reference = gatherer.reference();
+    assert!(reference.starts_with("gathers://"), "{reference}");
+    let _daemon = Daemon::start(&daemon_yaml("ours", &reference));
+    gatherer.wait_for("it is gathered", |stored| stored["ours"].is_object());
+
+    // Somebody else at that address, with a certificate of the same names.
+    let other = Gatherer::start("100ms", &serve("wrong"));
+    let fingerprint = reference.split_once("?fp=").expect("it has one").1;
+    let mixed = other.reference();
+    let mixed = format!("{}?fp={fingerprint}", mixed.split_once("?fp=").expect("it has one").0);
+    let mut daemon = Daemon::start(&daemon_yaml("misled", &mixed));
+    let line = daemon.wait_for_log("not registered with the gatherer");
+    assert!(line.contains("certificate"), "{line}");
+    // Nor is there a way without TLS.
+    let plain = mixed.split_once("?fp=").expect("it has one").0.replace("gathers:", "gather:");
+    let mut peer = Peer::provide(&plain, "plain");
+    let mut answer = [0; 1];
+    let heard = std::io::Read::read(peer.lines.get_mut(), &mut answer);
+    assert!(heard.is_err() || answer != [b'{'], "it says nothing we understand");
+    assert_eq!(other.stored(), json!({}));
 }

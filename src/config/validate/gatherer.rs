@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::intake::{ServerTlsKeys, server_tls};
 use super::{filled, length, number};
 use crate::config::listen::{Family, HOST_PORT, resolve};
 use crate::config::machine::Machine;
@@ -96,6 +97,12 @@ pub(super) fn gatherer(
         }
         Secret::new(given.value.clone())
     });
+    let keys = ServerTlsKeys {
+        certificate: ("gatherer.tls_certificate", &raw.gatherer_tls_certificate),
+        key: ("gatherer.tls_key", &raw.gatherer_tls_key),
+        authority: &None,
+    };
+    let tls = server_tls(&keys, true, machine, report);
     let file_mode = file_mode(&raw.gatherer_file_mode, report);
     let max_providers = number(&raw.gatherer_max_providers, 1..=1_000_000, MAX_PROVIDERS, report);
     let mut urls = Vec::new();
@@ -117,6 +124,7 @@ pub(super) fn gatherer(
         poll_interval,
         poll_timeout,
         token,
+        tls,
         file_mode,
         urls,
         max_providers: NonZeroUsize::new(max_providers)?,
