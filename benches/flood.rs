@@ -6,8 +6,8 @@
 //! counters all the while. Both use TCP, which loses nothing however busy the machine is. In the third interval one more new series comes: all that the flood
 //! has left is idle then, and is forgotten.
 //!
-//! The last flood is of members of sets, which together would take 160 MB: some are folded when
-//! they take their half of `limits.memory`.
+//! The last flood is of samples of timers whose digests together would take 170 MB: some are folded
+//! when they take their half of `limits.memory`.
 //!
 //! `cargo bench --bench flood [-- MILLIONS [WORDS OF THE NAME]]`
 
@@ -49,9 +49,9 @@ const FLOODS: [Flood; 5] = [
     ("ids in the tags of one timer", 512, |n| {
         format!("flood.requests:{}|ms|#env:production,region:eu-west-1,user:{n}", n % 997)
     }),
-    ("sketches: 10,000 sets that grow by 100 members a line, with 128 MiB", 128, |n| {
-        let members: Vec<String> = (0..100).map(|m| (n / 10_000 * 100 + m).to_string()).collect();
-        format!("flood.users:{}|s|#env:production,page:{}", members.join(":"), n % 10_000)
+    ("sketches: 30,000 timers that grow by 100 samples a line, with 128 MiB", 128, |n| {
+        let values: Vec<String> = (0..100).map(|m| ((n + m * 37) % 1_009).to_string()).collect();
+        format!("flood.load:{}|ms|#env:production,page:{}", values.join(":"), n % 30_000)
     }),
 ];
 
