@@ -1,7 +1,6 @@
 //! Upstream nodes that Consul or Kubernetes knows, and their coming and going.
 
 use std::fs;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -9,20 +8,19 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::serve::Listener;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
 use crate::authority::{Authority, Identity};
 use crate::fleet::{Node, stop};
 use crate::ledger::total;
 use crate::proxy::{PROTOBUF, counter, import};
 use crate::support::{Daemon, free_port, http, scratch_directory, wait_until};
+use crate::tls_listener::TlsListener;
 
 /// A directory of nodes: what it answers, and to whom.
 #[derive(Clone)]
@@ -199,30 +197,6 @@ async fn a_proxy_follows_what_consul_says() {
     follow("consul+http://veneur-global", environment, "consul", &consul, instances).await;
 }
 
-/// Accepts TLS connections.
-struct Tls {
-    tcp: TcpListener,
-    acceptor: TlsAcceptor,
-}
-
-impl Listener for Tls {
-    type Io = TlsStream<TcpStream>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (TlsStream<TcpStream>, SocketAddr) {
-        loop {
-            let (stream, peer) = self.tcp.accept().await.expect("the socket is good");
-            if let Ok(stream) = self.acceptor.accept(stream).await {
-                return (stream, peer);
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp.local_addr()
-    }
-}
-
 fn acceptor(authority: &Authority) -> TlsAcceptor {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let Identity { certificate, key } = authority.server();
@@ -244,7 +218,8 @@ async fn a_proxy_follows_what_kubernetes_says() {
     let authority = Authority::new("cluster");
     let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let port = tcp.local_addr().expect("it is bound").port();
-    let (listener, router) = (Tls { tcp, acceptor: acceptor(&authority) }, kubernetes.router());
+    let (listener, router) =
+        (TlsListener { tcp, acceptor: acceptor(&authority) }, kubernetes.router());
     tokio::spawn(async move { axum::serve(listener, router).await });
     let account = scratch_directory();
     fs::write(account.join("token"), "hunter2\n").expect("the scratch directory can be written");

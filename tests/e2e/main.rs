@@ -39,3 +39,5 @@ mod sinks;
 mod spans;
 mod support;
 mod takeover;
+#[path = "../support/tls_listener.rs"]
+mod tls_listener;

@@ -15,4 +15,6 @@ mod order;
 mod proxy;
 mod support;
 mod tls;
+#[path = "../support/tls_listener.rs"]
+mod tls_listener;
 mod veneur14;

@@ -1,17 +1,14 @@
 //! Forwarding over TLS: our own authority, and certificates on both sides.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::serve::Listener;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use veneur::forward::import::grpc::{self, GrpcLimits};
 use veneur::http::{self, Limits};
 use veneur::telemetry::Telemetry;
@@ -19,65 +16,40 @@ use veneur::telemetry::Telemetry;
 use crate::authority::{Authority, Identity};
 use crate::front::{Local, assert_ones, ledger, ones, sum};
 use crate::support::Node;
+use crate::tls_listener::TlsListener;
 
-/// Accepts TLS connections of clients whose certificate the authority has signed.
-struct Tls {
-    tcp: TcpListener,
-    acceptor: TlsAcceptor,
+/// A listener for clients whose certificate the authority has signed.
+async fn listen(authority: &Authority, is_grpc: bool) -> (TlsListener, SocketAddr) {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let certificate =
+        |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).expect("rcgen writes good PEM");
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate(&authority.certificate())).expect("it is an authority");
+    let clients = WebPkiClientVerifier::builder(Arc::new(roots)).build().expect("one root");
+    let Identity { certificate: chain, key } = authority.server();
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("rcgen writes good PEM");
+    let mut config = ServerConfig::builder()
+        .with_client_cert_verifier(clients)
+        .with_single_cert(vec![certificate(&chain)], key)
+        .expect("they belong together");
+    config.alpn_protocols = vec![if is_grpc { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
+    let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let address = tcp.local_addr().expect("it is bound");
+    (TlsListener { tcp, acceptor: TlsAcceptor::from(Arc::new(config)) }, address)
 }
 
-impl Listener for Tls {
-    type Io = TlsStream<TcpStream>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (TlsStream<TcpStream>, SocketAddr) {
-        loop {
-            let (stream, peer) = self.tcp.accept().await.expect("the socket is good");
-            if let Ok(stream) = self.acceptor.accept(stream).await {
-                return (stream, peer);
-            }
-        }
+/// Serves imports of a node for as long as the test runs.
+async fn serve(authority: &Authority, node: &Node, is_grpc: bool) -> SocketAddr {
+    let (listener, address) = listen(authority, is_grpc).await;
+    let (import, telemetry) = (node.import.clone(), Telemetry::default());
+    let never = std::future::pending();
+    if is_grpc {
+        tokio::spawn(grpc::serve(listener, import, GrpcLimits::default(), telemetry, never));
+    } else {
+        let router = import.router();
+        tokio::spawn(http::serve(listener, router, Limits::default(), telemetry, never));
     }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp.local_addr()
-    }
-}
-
-impl Tls {
-    async fn listen(authority: &Authority, is_grpc: bool) -> (Tls, SocketAddr) {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let certificate = |pem: &str| {
-            CertificateDer::from_pem_slice(pem.as_bytes()).expect("rcgen writes good PEM")
-        };
-        let mut roots = RootCertStore::empty();
-        roots.add(certificate(&authority.certificate())).expect("it is an authority");
-        let clients = WebPkiClientVerifier::builder(Arc::new(roots)).build().expect("one root");
-        let Identity { certificate: chain, key } = authority.server();
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("rcgen writes good PEM");
-        let mut config = ServerConfig::builder()
-            .with_client_cert_verifier(clients)
-            .with_single_cert(vec![certificate(&chain)], key)
-            .expect("they belong together");
-        config.alpn_protocols = vec![if is_grpc { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
-        let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
-        let address = tcp.local_addr().expect("it is bound");
-        (Tls { tcp, acceptor: TlsAcceptor::from(Arc::new(config)) }, address)
-    }
-
-    /// Serves imports of a node for as long as the test runs.
-    async fn serve(authority: &Authority, node: &Node, is_grpc: bool) -> SocketAddr {
-        let (listener, address) = Tls::listen(authority, is_grpc).await;
-        let (import, telemetry) = (node.import.clone(), Telemetry::default());
-        let never = std::future::pending();
-        if is_grpc {
-            tokio::spawn(grpc::serve(listener, import, GrpcLimits::default(), telemetry, never));
-        } else {
-            let router = import.router();
-            tokio::spawn(http::serve(listener, router, Limits::default(), telemetry, never));
-        }
-        address
-    }
+    address
 }
 
 /// A configuration that forwards to `localhost` at this port.
@@ -98,7 +70,7 @@ fn yaml(address: SocketAddr, is_grpc: bool, authority: &Authority, client: &Iden
 async fn both_sides_show_a_certificate_of_our_own_authority() {
     for is_grpc in [false, true] {
         let (node, authority) = (Node::global().await, Authority::new("ours"));
-        let address = Tls::serve(&authority, &node, is_grpc).await;
+        let address = serve(&authority, &node, is_grpc).await;
         let local = Local::start(&yaml(address, is_grpc, &authority, &authority.client()));
         local.offer(ones(0..30));
         local.wait_for("forward.entries_delivered_total", 30).await;
@@ -112,7 +84,7 @@ async fn nothing_is_sent_to_a_server_of_another_authority_nor_taken_from_such_a_
     let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
     for (trusted, client) in [(&theirs, ours.client()), (&ours, theirs.client())] {
         let node = Node::global().await;
-        let address = Tls::serve(&ours, &node, false).await;
+        let address = serve(&ours, &node, false).await;
         let local = Local::start(&yaml(address, false, trusted, &client));
         local.offer(ones(0..3));
         let telemetry = local.finish().await;
