@@ -60,6 +60,7 @@ fn config(authority: &Authority, directory: &Path, but: [&str; 2]) -> (Value, Ve
         "http_address": "127.0.0.1:0",
         "grpc_address": "127.0.0.1:0",
         "stats_address": "127.0.0.1:9",
+        "influx_db_name": "d",
         "http": {"config": true},
         "gatherer": {"directory": directory, "address": "127.0.0.1:0"},
         "forward_format": if but == LEFT_OUT[0] { "grpc" } else { "protobuf" },
@@ -97,6 +98,10 @@ fn config(authority: &Authority, directory: &Path, but: [&str; 2]) -> (Value, Ve
                 let name = format!("{kind}-too");
                 let sink = sinks.entry(kind).or_insert_with(|| json!({"kind": kind, "name": name}));
                 sink[key] = json!(value);
+                if kind == "influxdb" {
+                    sink["database"] = json!("d");
+                    sink["user"] = json!("u");
+                }
             }
         }
     }
