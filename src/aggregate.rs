@@ -13,6 +13,7 @@ pub mod histogram;
 mod import;
 pub mod intern;
 pub mod limits;
+mod mapped;
 pub mod members;
 pub mod memory;
 pub mod render;

@@ -15,6 +15,7 @@ mod bins;
 mod duration;
 pub mod listen;
 pub mod machine;
+pub mod mapping;
 mod matchers;
 mod overlay;
 mod problem;
@@ -172,7 +173,7 @@ fn parse_as(
 ) -> Result<Loaded, Problems> {
     let name: Arc<str> = name.into();
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
-    let mut report = Report::default();
+    let mut report = Report { strict, ..Report::default() };
     let mut raw = Raw::default();
     match tree::parse(text) {
         Ok(root) => Reader::new(program, &mut raw, &mut report, strict).file(&root, &name),
@@ -187,7 +188,7 @@ fn parse_as(
     if report.problems.is_empty() {
         report.problems.extend(validate::lacks(&settings, &name));
     }
-    let Report { mut problems, mut warnings, files } = report;
+    let Report { mut problems, mut warnings, files, strict: _ } = report;
     problems.sort();
     warnings.sort();
     if problems.is_empty() {

@@ -13,7 +13,7 @@
 //!    them to the [`sinks`]; what only makes sense for the whole fleet goes upstream
 //!    ([`forward`]).
 //!
-//! Around it: [`config`] turns YAML and environment into settings, [`http`] answers health
+//! Around it: [`config`] turns YAML and environment into settings, [`mapping`] names series anew, [`http`] answers health
 //! checks, [`telemetry`] counts what we do ourselves, [`net`] is what sinks and forwarding need
 //! of HTTP, [`spool`] keeps what they could not deliver, [`checkpoint`] the
 //! open interval, [`provider`] tells
@@ -32,6 +32,7 @@ pub mod forward;
 pub mod gatherer;
 pub mod http;
 pub mod ingest;
+pub mod mapping;
 pub mod model;
 pub mod net;
 pub mod pipeline;

@@ -35,7 +35,9 @@ fn main() -> ExitCode {
             let ran = explain::run(&mut arguments, io::stdin().lock(), io::stdout().lock());
             match ran {
                 Ok(outcome) => outcome.into(),
-                Err(error @ ExplainError::Usage(_)) => fail(&error.to_string(), EXIT_USAGE),
+                Err(error @ (ExplainError::Usage(_) | ExplainError::Mapping(_))) => {
+                    fail(&error.to_string(), EXIT_USAGE)
+                }
                 Err(error @ ExplainError::Io(_)) => fail(&error.to_string(), 1),
             }
         }

@@ -14,6 +14,7 @@ pub mod flush;
 pub mod importer;
 pub mod intake;
 pub mod lane;
+mod route;
 pub mod router;
 pub mod span_ring;
 pub mod spans;

@@ -12,6 +12,7 @@ const ROWS: &[(&str, u8)] = &[
     ("telemetry", 0),
     ("protocol", 1),
     ("sketch", 1),
+    ("mapping", 1),
     ("config", 1),
     ("aggregate", 2),
     ("pipeline", 3),
@@ -37,6 +38,7 @@ const ROWS: &[(&str, u8)] = &[
 /// Edges within a row, each with its reason.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("protocol::import", "sketch", "import bodies carry sketches"),
+    ("config", "mapping", "a mapping file is compiled where it is read"),
     ("gatherer", "provider", "the two ends of one wire"),
 ];
 

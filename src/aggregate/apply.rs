@@ -9,6 +9,8 @@ use super::batch::{Op, Ops};
 use super::class::{CLASSES, Class};
 use super::intern::{Candidate, SlotId};
 use super::limits::Origin;
+use super::mapped::{Change, Changed};
+use super::shard::Way;
 use super::{Aggregate, Shard};
 use crate::model::{MetricKind, Recorder, Scope};
 
@@ -24,6 +26,9 @@ pub(super) struct Scratch {
     places: Vec<u32>,
     /// For each class, which samples of the chunk are of it, in their order.
     by_class: [[u8; CHUNK]; CLASSES],
+    /// Which samples a mapping changes, in their order, and the chunk after that.
+    changes: Vec<(usize, Change)>,
+    changed: Changed,
 }
 
 impl Default for Scratch {
@@ -33,6 +38,8 @@ impl Default for Scratch {
             slots: Vec::with_capacity(CHUNK),
             places: Vec::with_capacity(CHUNK),
             by_class: [[0; CHUNK]; CLASSES],
+            changes: Vec::new(),
+            changed: Changed::default(),
         }
     }
 }
@@ -45,11 +52,31 @@ impl Shard {
         for ops in ops.list.chunks(CHUNK) {
             self.find_candidates(ops, &mut scratch);
             self.find_slots(ops, buffer, &mut scratch);
-            let counts = self.find_places(ops, &mut scratch);
-            self.add(ops, &scratch, counts, &mut legacy_hashes);
+            if scratch.changes.is_empty() {
+                let counts = self.find_places(ops, &mut scratch);
+                self.add(ops, &scratch, counts, &mut legacy_hashes);
+            } else {
+                self.add_changed(ops, &mut scratch, &mut legacy_hashes);
+            }
             self.relieve();
         }
         self.scratch = Some(scratch);
+    }
+
+    /// The same where a mapping changes some of the chunk.
+    #[cold]
+    fn add_changed(
+        &mut self,
+        ops: &[Op],
+        scratch: &mut Scratch,
+        legacy_hashes: &mut impl Iterator<Item = u64>,
+    ) {
+        let mut changed = std::mem::take(&mut scratch.changed);
+        changed.fill(ops, &mut scratch.slots, &scratch.changes, legacy_hashes);
+        let counts = self.find_places(&changed.ops, scratch);
+        let mut legacy_hashes = changed.legacy_hashes.iter().copied();
+        self.add(&changed.ops, scratch, counts, &mut legacy_hashes);
+        scratch.changed = changed;
     }
 
     fn find_candidates(&self, ops: &[Op], scratch: &mut Scratch) {
@@ -59,6 +86,7 @@ impl Shard {
 
     fn find_slots(&mut self, ops: &[Op], buffer: &[u8], scratch: &mut Scratch) {
         scratch.slots.clear();
+        scratch.changes.clear();
         let mut has_learnt = false;
         for (op, candidate) in ops.iter().zip(&scratch.candidates) {
             let known = match candidate {
@@ -67,8 +95,9 @@ impl Shard {
                 _ => None,
             };
             let slot = known.unwrap_or_else(|| {
-                let (slot, is_new) = self.find_or_learn(op.key, buffer);
+                let Way { slot, is_new, change } = self.find_or_learn(op.key, buffer);
                 has_learnt |= is_new;
+                scratch.changes.extend(change.map(|change| (scratch.slots.len(), change)));
                 slot
             });
             scratch.slots.push(slot);

@@ -1,5 +1,6 @@
 //! What a sample's bytes name: a dialect and, but for brubeck, a kind.
 
+use crate::mapping::MappedType;
 use crate::model::{Dialect, MetricKind, Recorder};
 
 /// What the bytes of a key are looked up as. The same bytes may name a series of each class.
@@ -78,9 +79,21 @@ impl Class {
         }
     }
 
+    /// What mapping files call its samples ([`MappedType::of`]).
+    pub const fn mapped_type(self) -> Option<MappedType> {
+        match self {
+            Class::Counter | Class::EtsyCounter => Some(MappedType::Counter),
+            Class::Gauge | Class::EtsyGauge => Some(MappedType::Gauge),
+            Class::Histogram | Class::Timer | Class::Distribution | Class::EtsyTimer => {
+                Some(MappedType::Observer)
+            }
+            Class::Set | Class::EtsySet | Class::Brubeck => None,
+        }
+    }
+
     /// The kind of a series of DogStatsD's; `None` for others, whose table knows.
     #[inline(always)]
-    pub(super) const fn kind(self) -> Option<MetricKind> {
+    pub const fn kind(self) -> Option<MetricKind> {
         Some(match self {
             Class::Counter => MetricKind::Counter,
             Class::Gauge => MetricKind::Gauge,
@@ -107,6 +120,12 @@ mod tests {
             let class = Class::of(kind);
             assert_eq!((class as usize, class.kind()), (kind as usize, Some(kind)));
             assert!((class as usize) < Class::DOGSTATSD);
+            assert_eq!(class.mapped_type(), MappedType::of(kind, Dialect::DogStatsD));
+        }
+        use Recorder::{Counter, Gauge, Histogram, Set, Timer, Total};
+        for recorder in [Counter, Total, Gauge, Timer, Histogram, Set] {
+            let class = Class::of_etsy(recorder);
+            assert_eq!(class.mapped_type(), MappedType::of(recorder.kind(), Dialect::Etsy));
         }
     }
 }

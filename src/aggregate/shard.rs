@@ -1,6 +1,6 @@
 //! One worker's table of series.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::Aggregate;
@@ -11,7 +11,9 @@ use super::classic::{IdleEntry, Standing};
 use super::intern::{Interner, SlotId};
 use super::limits::refused::Refused;
 use super::limits::{Census, ContextLimits, FoldCounts, Folded, Limit, Origin, OverflowKeys, Room};
+use super::mapped::{Change, Known, Mapper, Specials};
 use super::memory::{Memory, Thresholds};
+use crate::mapping::{Mapped, Mapping};
 use crate::model::{
     ClassicRules, Dialect, ExtendTags, MetricKey, MetricKind, Role, Scope, TagSet, text,
 };
@@ -65,6 +67,8 @@ pub struct Shard {
     /// Spellings that do.
     refused: Refused,
     pub(super) folds: FoldCounts,
+    /// What series are called, if a file says so.
+    mapper: Option<Box<Mapper>>,
     /// What outlives an interval, of classic series.
     pub(super) standing: Standing,
     /// Whether snapshots have what of these is to outlive the process.
@@ -108,6 +112,8 @@ pub struct Snapshot {
     pub memory: Memory,
     /// What there was no room for.
     pub folded: Folded,
+    /// Samples that a mapping file has left out, by the line of the rule.
+    pub dropped: BTreeMap<u64, u64>,
     /// What was forgotten. Letting go of much takes longer than the shard should be kept waiting.
     pub forgotten: Forgotten,
 }
@@ -116,7 +122,7 @@ pub struct Snapshot {
 #[derive(Debug, Default)]
 pub struct Forgotten {
     keys: Vec<Arc<MetricKey>>,
-    _tables: Option<(Interner, Refused)>,
+    _tables: Option<(Interner, Refused, Option<Specials>)>,
 }
 
 impl Forgotten {
@@ -133,6 +139,23 @@ pub(super) enum Found {
     Own(SlotId),
     /// To one that stands for others.
     Overflow(SlotId),
+}
+
+/// Where the samples of a spelling go.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Way {
+    /// Of no meaning if they are left out.
+    pub(super) slot: SlotId,
+    /// Whether an alias was learnt for them.
+    pub(super) is_new: bool,
+    /// What becomes of them before.
+    pub(super) change: Option<Change>,
+}
+
+impl Way {
+    const fn to(slot: SlotId) -> Way {
+        Way { slot, is_new: false, change: None }
+    }
 }
 
 impl Shard {
@@ -157,6 +180,7 @@ impl Shard {
             thresholds: Thresholds::new(limits.memory, 0),
             refused: Refused::new(limits.contexts),
             folds: FoldCounts::default(),
+            mapper: None,
             standing: Standing::new(ClassicRules::default()),
             keeps_values: false,
             role,
@@ -187,6 +211,14 @@ impl Shard {
     #[must_use]
     pub fn keeping_values(self, keeps_values: bool) -> Shard {
         Shard { keeps_values, ..self }
+    }
+
+    /// The same with series called as a mapping file says.
+    #[must_use]
+    pub fn with_mapping(self, mapping: Option<Arc<Mapping>>) -> Shard {
+        let contexts = self.census.contexts();
+        let mapper = mapping.map(|mapping| Box::new(Mapper::new(mapping, contexts)));
+        Shard { mapper, ..self }
     }
 
     /// Where the aggregate of a series is among the open ones.
@@ -254,35 +286,70 @@ impl Shard {
         entry
     }
 
-    /// The slot of a raw key in `buffer`, which is learnt if it is new; and whether one was.
+    /// Where the samples of a raw key in `buffer` go, which is learnt if it is new.
     #[cold]
-    pub(super) fn find_or_learn(&mut self, key: OpKey, buffer: &[u8]) -> (SlotId, bool) {
+    pub(super) fn find_or_learn(&mut self, key: OpKey, buffer: &[u8]) -> Way {
         if let Some(slot) = self.interner.find(key, buffer) {
-            return (slot, false);
+            return Way::to(slot);
         }
         if let Some(slot) = self.refused.find(key, buffer) {
             self.folds.sample(slot);
-            return (slot, false);
+            return Way::to(slot);
+        }
+        let known = self.mapper.as_mut().and_then(|mapper| mapper.find(key, buffer));
+        if let Some(Known { slot, change, is_folded }) = known {
+            if is_folded {
+                self.folds.sample(slot);
+            }
+            return Way { slot, is_new: false, change: Some(change) };
         }
         self.learn(key, buffer)
     }
 
-    fn learn(&mut self, key: OpKey, buffer: &[u8]) -> (SlotId, bool) {
-        let series = self.series_of(key, buffer);
+    fn learn(&mut self, key: OpKey, buffer: &[u8]) -> Way {
+        let mut series = self.series_of(key, buffer);
+        let mut scale = None;
+        if let Some(mapper) = &mut self.mapper {
+            match mapper.apply(series, &self.extend_tags) {
+                Mapped::Dropped { rule } => {
+                    mapper.leave_out(key, buffer, rule);
+                    return Way { change: Some(Change::Drop), ..Way::to(SlotId::MAX) };
+                }
+                Mapped::Series { key, rule } => {
+                    scale = mapper.scale(rule);
+                    series = key;
+                }
+            }
+        }
+        if series.dialect == Dialect::Brubeck {
+            series = self.known_of_another_kind(&series).unwrap_or(series);
+        }
         let dialect = series.dialect;
         let found = self.slot_of(series, Origin::Sample);
-        match found {
+        let (slot, is_folded) = match found {
             Found::Own(slot) => {
                 if dialect.is_classic() {
                     self.standing.keep(slot, dialect, key.recorder);
                 }
-                self.interner.add_alias(key, buffer, slot, self.keys.len());
-                (slot, true)
+                (slot, false)
             }
             Found::Overflow(slot) => {
-                self.refused.insert(key, buffer, slot);
                 self.folds.sample(slot);
-                (slot, false)
+                (slot, true)
+            }
+        };
+        match (scale, &mut self.mapper) {
+            (Some((rule, factor)), Some(mapper)) => {
+                mapper.scaled(key, buffer, rule, slot, is_folded);
+                Way { change: Some(Change::Scale(factor)), ..Way::to(slot) }
+            }
+            _ if is_folded => {
+                self.refused.insert(key, buffer, slot);
+                Way::to(slot)
+            }
+            _ => {
+                self.interner.add_alias(key, buffer, slot, self.keys.len());
+                Way { is_new: true, ..Way::to(slot) }
             }
         }
     }
@@ -309,8 +376,7 @@ impl Shard {
             };
         }
         let tags = TagSet::canonical(self.extend_tags.iter());
-        let series = MetricKey { name: text::lossy(name).into(), tags, kind, scope, dialect };
-        self.known_of_another_kind(&series).unwrap_or(series)
+        MetricKey { name: text::lossy(name).into(), tags, kind, scope, dialect }
     }
 
     /// brubeck's series of that name, if there is one: its first line has said of which kind.
@@ -406,6 +472,7 @@ impl Shard {
         let series = self.keys.len();
         let memory = self.memory();
         let folded = self.folds.take(&self.keys);
+        let dropped = self.mapper.as_mut().map(|mapper| mapper.take_dropped()).unwrap_or_default();
         let interval = self.intervals;
         self.open_slots.clear();
         self.tracks.clear();
@@ -414,7 +481,7 @@ impl Shard {
         let forgotten = self.forget_idle(folded.samples > 0);
         self.known = self.keys.len();
         self.note_keys();
-        Snapshot { interval, entries, idle, kept, series, memory, folded, forgotten }
+        Snapshot { interval, entries, idle, kept, series, memory, folded, dropped, forgotten }
     }
 
     fn begin_interval(&mut self) {
@@ -466,6 +533,7 @@ impl Shard {
         self.standing.renumber(|slot| new_slots[slot as usize]);
         self.census.keep(kept, is_kept);
         let refused = self.refused.take();
+        let special = self.mapper.as_mut().map(|mapper| mapper.forget());
         let mut forgotten = Vec::with_capacity(idle);
         let mut keys = Vec::with_capacity(kept);
         for (slot, key) in std::mem::take(&mut self.keys).into_iter().enumerate() {
@@ -479,7 +547,7 @@ impl Shard {
         let mut slots = new_slots.iter();
         self.places.retain(|_| slots.next().is_some_and(Option::is_some));
         self.places.shrink_to_fit();
-        Forgotten { keys: forgotten, _tables: Some((interner, refused)) }
+        Forgotten { keys: forgotten, _tables: Some((interner, refused, special)) }
     }
 
     /// Series the shard knows, idle ones included.

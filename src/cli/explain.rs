@@ -10,10 +10,14 @@ mod people;
 use std::ffi::OsString;
 use std::io::{self, BufRead, Write};
 use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use lexopt::prelude::*;
 
+use crate::config::{self, Problems};
+use crate::mapping::Mapping;
 use crate::model::{Dialect, MetricKind, Scope, tags, text};
 use crate::protocol::Reason;
 use crate::protocol::dogstatsd::Line;
@@ -24,7 +28,7 @@ pub use people::explain_text;
 
 /// What `veneur explain --help` prints.
 pub const USAGE: &str = "\
-usage: veneur explain [--dialect DIALECT] LINE...
+usage: veneur explain [--dialect DIALECT] [--mapping FILE] LINE...
        veneur explain --json < PACKETS
 
 Shows how the daemon reads what a client sends: what a line becomes at flush, in which
@@ -34,6 +38,8 @@ series, on a local and on a global node; or why it is refused, and where.
   --json               read {\"packet\": TEXT} or {\"packet_b64\": BASE64} lines, one datagram
                        each, from standard input, and answer each with a line of JSON
   --dialect DIALECT    how to read them: dogstatsd, etsy or brubeck; without --json
+  --mapping FILE       a mapping file of statsd_exporter: show the rule that a name hits, and
+                       what it makes of it; without --json
 
 A metric with a timestamp that is no counter or gauge can be read, but is not aggregated:
 --json lists its line under \"refused_at_intake\", too, which is absent if there is none.
@@ -65,6 +71,9 @@ pub enum ExplainError {
     /// The command line is wrong.
     #[error("{0}; see veneur explain --help")]
     Usage(#[from] lexopt::Error),
+    /// The mapping file cannot be used.
+    #[error("{0}")]
+    Mapping(#[from] Problems),
     /// Input or output failed.
     #[error("cannot go on: {0}")]
     Io(#[from] io::Error),
@@ -74,7 +83,7 @@ pub enum ExplainError {
 enum Request {
     Help,
     Json,
-    Lines(Dialect, Vec<OsString>),
+    Lines(Dialect, Option<PathBuf>, Vec<OsString>),
 }
 
 /// Runs the subcommand; `args` holds what follows the word `explain`.
@@ -87,21 +96,31 @@ pub fn run(
     input: impl BufRead,
     output: impl Write,
 ) -> Result<Outcome, ExplainError> {
-    match answer(read_args(args)?, input, output) {
+    let request = read_args(args)?;
+    let mapping = match &request {
+        Request::Lines(_, Some(path), _) => Some(config::mapping::load_here(path)?.0),
+        _ => None,
+    };
+    match answer(request, mapping.map(Arc::new), input, output) {
         // Who reads has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Outcome::Accepted),
         answered => Ok(answered?),
     }
 }
 
-fn answer(request: Request, input: impl BufRead, mut output: impl Write) -> io::Result<Outcome> {
+fn answer(
+    request: Request,
+    mapping: Option<Arc<Mapping>>,
+    input: impl BufRead,
+    mut output: impl Write,
+) -> io::Result<Outcome> {
     match request {
         Request::Help => {
             output.write_all(USAGE.as_bytes())?;
             Ok(Outcome::Accepted)
         }
         Request::Json => json::answer(input, output),
-        Request::Lines(dialect, lines) => {
+        Request::Lines(dialect, _, lines) => {
             let mut outcome = Outcome::Accepted;
             for (index, line) in lines.into_iter().enumerate() {
                 if index > 0 {
@@ -109,8 +128,10 @@ fn answer(request: Request, input: impl BufRead, mut output: impl Write) -> io::
                 }
                 let line = line.into_vec();
                 let (text, one) = match dialect {
-                    Dialect::DogStatsD => explain_text(&line),
-                    Dialect::Etsy | Dialect::Brubeck => explain_classic(dialect, &line),
+                    Dialect::DogStatsD => people::explain_mapped(&line, mapping.as_deref()),
+                    Dialect::Etsy | Dialect::Brubeck => {
+                        classic::explain_mapped(dialect, &line, mapping.clone())
+                    }
                 };
                 output.write_all(text.as_bytes())?;
                 outcome = if one == Outcome::Refused { one } else { outcome };
@@ -123,6 +144,7 @@ fn answer(request: Request, input: impl BufRead, mut output: impl Write) -> io::
 fn read_args(args: &mut lexopt::Parser) -> Result<Request, lexopt::Error> {
     let mut json = false;
     let mut dialect = Dialect::DogStatsD;
+    let mut mapping = None;
     let mut lines = Vec::new();
     while let Some(arg) = args.next()? {
         match arg {
@@ -134,6 +156,7 @@ fn read_args(args: &mut lexopt::Parser) -> Result<Request, lexopt::Error> {
                     format!("dialect {} is none of {known}", word.display())
                 })?;
             }
+            Long("mapping") => mapping = Some(args.value()?.into()),
             Short('h') | Long("help") => return Ok(Request::Help),
             Value(line) => lines.push(line),
             other => return Err(other.unexpected()),
@@ -142,10 +165,13 @@ fn read_args(args: &mut lexopt::Parser) -> Result<Request, lexopt::Error> {
     if json && dialect != Dialect::DogStatsD {
         return Err("with --json, the dialect is dogstatsd".into());
     }
+    if json && mapping.is_some() {
+        return Err("with --json, there is no mapping".into());
+    }
     match (json, lines.is_empty()) {
         (true, true) => Ok(Request::Json),
         (true, false) => Err("with --json, packets come from standard input".into()),
-        (false, false) => Ok(Request::Lines(dialect, lines)),
+        (false, false) => Ok(Request::Lines(dialect, mapping, lines)),
         (false, true) => Err("there is no line to explain".into()),
     }
 }

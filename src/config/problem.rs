@@ -119,6 +119,8 @@ impl From<Problem> for Problems {
 /// Collects problems and warnings while a configuration is read.
 #[derive(Debug, Default)]
 pub(super) struct Report {
+    /// Whether unknown and repeated keys are problems, in the files that settings name, too.
+    pub(super) strict: bool,
     /// What keeps the configuration from being used.
     pub(super) problems: Vec<Problem>,
     /// What the operator should know although it works.

@@ -74,6 +74,7 @@ pub(super) struct Raw {
     pub(super) etsy_global_suffix: One<String>,
     pub(super) etsy_flush_counts: One<bool>,
     pub(super) brubeck_expire: One<Duration>,
+    pub(super) mapping_config: One<String>,
     pub(super) http_address: One<String>,
     pub(super) http_config: One<bool>,
     pub(super) http_token: One<String>,
@@ -324,6 +325,7 @@ pub(super) static ROWS: &[Row] = &[
     Row::new("etsy.global_suffix", |raw, read| raw.etsy_global_suffix = read.one()),
     Row::new("etsy.flush_counts", |raw, read| raw.etsy_flush_counts = read.one()),
     Row::new("brubeck.expire", |raw, read| raw.brubeck_expire = read.one()),
+    Row::new("mapping_config", |raw, read| raw.mapping_config = read.one()),
     // HTTP server
     Row::new("http_address", |raw, read| raw.http_address = read.one()),
     Row::new("http.config", |raw, read| raw.http_config = read.one()).also(&["http.enable_config"]),

@@ -22,6 +22,7 @@ impl Settings {
             aggregates: _,
             intake,
             classic,
+            mapping,
             num_workers,
             limits,
             http,
@@ -55,6 +56,7 @@ impl Settings {
         compare("num_workers", *num_workers == new.num_workers);
         compare("limits", *limits == new.limits);
         compare("etsy, brubeck", classic.rules == new.classic.rules);
+        compare("mapping_config", *mapping == new.mapping);
         compare_intake(intake, &new.intake, &mut compare);
         compare_http(http, &new.http, &mut compare);
         compare("grpc_address, import", *import == new.import);

@@ -5,12 +5,14 @@ mod sinks;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::listen::{HttpAddress, Listener, StatsdAddress};
 use super::reference::Reference;
 use super::secret::{BaseUrl, Secret};
 use super::upstream::UpstreamAddress;
+use crate::mapping::Mapping;
 use crate::model::{
     ClassicRules, Dialect, EtsyStatistics, ExtendTags, Interval, Percentile, Role, Statistic,
     TagMatcher,
@@ -70,6 +72,8 @@ pub struct Settings {
     pub intake: IntakeSettings,
     /// What becomes of lines in a classic dialect.
     pub classic: ClassicSettings,
+    /// What series are called, if a file says so.
+    pub mapping: Option<MappingSettings>,
     /// Worker threads.
     pub num_workers: NonZeroUsize,
     /// How much is held at once.
@@ -168,6 +172,15 @@ pub struct SpanSettings {
     pub indicator_timer: Option<String>,
     /// The name of the same for the whole fleet, by objective.
     pub objective_timer: Option<String>,
+}
+
+/// A mapping file of statsd_exporter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MappingSettings {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it says.
+    pub mapping: Arc<Mapping>,
 }
 
 /// What becomes of lines in a classic dialect.

@@ -84,6 +84,7 @@ fn effective(settings: &Settings) -> Vec<(&'static str, Value)> {
         aggregates,
         intake,
         classic: classic_settings,
+        mapping,
         num_workers,
         limits,
         http,
@@ -123,6 +124,8 @@ fn effective(settings: &Settings) -> Vec<(&'static str, Value)> {
     ]);
     shown.extend(shown_intake(intake));
     shown.extend(classic::shown(classic_settings, *interval));
+    let mapping = mapping.as_ref().map_or(String::new(), |it| it.path.display().to_string());
+    shown.push(("mapping_config", json!(mapping)));
     shown.extend(shown_http(http));
     shown.extend(shown_import(import));
     shown.extend(shown_forward(forward.as_ref()));

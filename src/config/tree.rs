@@ -78,13 +78,22 @@ pub(super) struct Malformed {
 /// # Errors
 /// The first place that is not YAML, or goes beyond the limits.
 pub(super) fn parse(text: &str) -> Result<Node, Malformed> {
-    match serde_saphyr::from_str_with_options::<Spanned<Parsed>>(text, options()) {
+    parse_up_to(5_000, text)
+}
+
+/// The same of a file that may be long: one of thousands of rules.
+pub(super) fn parse_long(text: &str) -> Result<Node, Malformed> {
+    parse_up_to(500_000, text)
+}
+
+fn parse_up_to(max_nodes: usize, text: &str) -> Result<Node, Malformed> {
+    match serde_saphyr::from_str_with_options::<Spanned<Parsed>>(text, options(max_nodes)) {
         Ok(root) => Ok(node(root, text)),
         Err(error) => Err(malformed(&error)),
     }
 }
 
-fn options() -> Options {
+fn options(max_nodes: usize) -> Options {
     serde_saphyr::options! {
         // Quoted lines around an error would show secrets.
         with_snippet: false,
@@ -94,8 +103,8 @@ fn options() -> Options {
         non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
         budget: serde_saphyr::budget! {
             max_depth: 16,
-            max_nodes: 5_000,
-            max_events: 10_000,
+            max_nodes: max_nodes,
+            max_events: 2 * max_nodes,
             max_anchors: 100,
             max_aliases: 100,
             max_documents: 2,

@@ -14,6 +14,7 @@ mod import;
 pub(super) mod influxdb;
 mod intake;
 mod limits;
+mod mapping;
 mod sinks;
 mod spans;
 mod spool;
@@ -81,6 +82,7 @@ pub(super) fn settings(
         aggregates: aggregates(&raw.aggregates, report),
         intake,
         classic,
+        mapping: mapping::mapping(program, raw, machine, report),
         num_workers: threads(&raw.num_workers, machine, report),
         limits: limits::limits(raw, report),
         http,

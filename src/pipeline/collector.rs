@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use super::span_ring::SpanRing;
+use crate::mapping::{Mapped, Mapping};
 use crate::model::{
     Dialect, Event, ExtendTags, MetricKey, MetricKind, Point, PointKind, ServiceCheck, Span,
     Suffix, TagSet, text,
@@ -39,6 +40,7 @@ pub struct Collected {
 #[derive(Debug)]
 pub struct Collector {
     extend_tags: ExtendTags,
+    mapping: Option<Arc<Mapping>>,
     now: fn() -> SystemTime,
     inside: Mutex<Inside>,
     /// If anybody wants them.
@@ -67,12 +69,14 @@ impl Inside {
 type CheckKey = (String, Option<String>, Vec<String>);
 
 /// What became of the values of one timestamped line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Taken {
     /// Values kept.
     pub kept: u64,
     /// Values there was no room for.
     pub dropped: u64,
+    /// Values that a mapping file leaves out.
+    pub left_out: u64,
 }
 
 /// What became of a service check.
@@ -89,7 +93,12 @@ pub enum Checked {
 impl Collector {
     /// An empty collector; `now` stamps what brings no time of its own.
     pub fn new(extend_tags: ExtendTags, now: fn() -> SystemTime) -> Collector {
-        Collector { extend_tags, now, inside: Mutex::default(), spans: None }
+        Collector { extend_tags, mapping: None, now, inside: Mutex::default(), spans: None }
+    }
+
+    /// Has timestamped values called as a mapping file says.
+    pub fn with_mapping(self, mapping: Option<Arc<Mapping>>) -> Collector {
+        Collector { mapping, ..self }
     }
 
     /// Keeps spans, too, as many as have room in `max_bytes`.
@@ -155,13 +164,27 @@ impl Collector {
         let at = line.timestamp?;
         let (tags, scope) = TagSet::from_section(line.tags, &self.extend_tags);
         let name = text::lossy(line.name).into();
-        let key =
-            Arc::new(MetricKey { name, tags, kind: line.kind, scope, dialect: Dialect::DogStatsD });
+        let dialect = Dialect::DogStatsD;
+        let mut key = MetricKey { name, tags, kind: line.kind, scope, dialect };
+        let mut scale = 1.0;
+        if let Some(mapping) = &self.mapping {
+            match mapping.apply(key, &self.extend_tags) {
+                Mapped::Dropped { .. } => {
+                    let left_out = line.values.numbers().count() as u64;
+                    return Some(Taken { left_out, ..Taken::default() });
+                }
+                Mapped::Series { key: mapped, rule } => {
+                    scale = rule.and_then(|rule| mapping.scale(rule)).unwrap_or(scale);
+                    key = mapped;
+                }
+            }
+        }
+        let key = Arc::new(key);
         let inside = &mut *self.lock();
         let has_room = inside.admits(key.name.len() + key.tags.as_str().len());
         let points = &mut inside.collected.points;
-        let mut taken = Taken { kept: 0, dropped: 0 };
-        for value in line.values.numbers() {
+        let mut taken = Taken::default();
+        for value in line.values.numbers().map(|value| value * scale) {
             if !has_room || points.len() >= MAX_POINTS {
                 taken.dropped += 1;
                 continue;
@@ -210,10 +233,10 @@ mod tests {
         match dogstatsd::parse(line).expect("the line is good") {
             Message::Metric(line) => collector.timestamped(&line),
             Message::Event(event) => {
-                collector.event(*event).then_some(Taken { kept: 1, dropped: 0 })
+                collector.event(*event).then_some(Taken { kept: 1, ..Taken::default() })
             }
             Message::ServiceCheck(check) => (collector.check(*check) != Checked::NoRoom)
-                .then_some(Taken { kept: 1, dropped: 0 }),
+                .then_some(Taken { kept: 1, ..Taken::default() }),
         }
     }
 
@@ -221,7 +244,7 @@ mod tests {
     fn timestamped_values_keep_their_time_and_are_not_scaled() {
         let collector = collector();
         let taken = take(&collector, b"x:4:5|c|@0.5|#a:b|T1700000000");
-        assert_eq!(taken, Some(Taken { kept: 2, dropped: 0 }));
+        assert_eq!(taken, Some(Taken { kept: 2, ..Taken::default() }));
         assert_eq!(take(&collector, b"x:4|h|T1700000000"), None);
         let points = collector.take().points;
         let seen: Vec<_> = points.iter().map(|p| (p.value, p.at, p.key.tags.as_str())).collect();

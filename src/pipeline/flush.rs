@@ -3,7 +3,7 @@
 //! It runs on a thread of its own, so flushes cannot overlap and the readers' threads are
 //! never held up: a worker only moves its aggregates out and goes back to work.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -55,6 +55,8 @@ pub struct FlushReport {
     pub memory: Memory,
     /// What there was no room for.
     pub folded: Folded,
+    /// Samples that a mapping file has left out, by the line of the rule.
+    pub dropped: BTreeMap<u64, u64>,
     /// Values not emitted because they were not finite.
     pub non_finite: u64,
     /// What clients say that they have dropped.
@@ -243,6 +245,9 @@ impl Flusher {
             report.series_known += snapshot.series;
             report.memory.add(snapshot.memory);
             report.folded.add(std::mem::take(&mut snapshot.folded));
+            for (line, samples) in std::mem::take(&mut snapshot.dropped) {
+                *report.dropped.entry(line).or_default() += samples;
+            }
             let rendered: Rendered = render(snapshot, &plan, at);
             for (all, n) in report.series.iter_mut().zip(rendered.series) {
                 *all += n;

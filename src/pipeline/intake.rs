@@ -64,6 +64,8 @@ pub struct IntakeCounts {
     pub checks_replaced: Count,
     /// Timestamped values there was no room for.
     pub timestamped_full: Count,
+    /// Timestamped values that a mapping file leaves out.
+    pub timestamped_mapped: Count,
     /// Samples lost because their worker is gone.
     pub worker_gone: Count,
     /// Nanoseconds spent waiting for a worker.
@@ -299,6 +301,7 @@ impl Intake {
         self.tally.skipped_values += u64::from(line.skipped_values);
         self.counts.timestamped.add(taken.kept);
         self.counts.timestamped_full.add(taken.dropped);
+        self.counts.timestamped_mapped.add(taken.left_out);
     }
 
     #[cold]

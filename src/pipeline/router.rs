@@ -1,9 +1,12 @@
 //! From a parsed line to the inbox of the worker that owns its series.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::lane::{Door, Lane};
+use super::route::Routes;
 use crate::aggregate::{Class, KeyHasher, OpKey, routed, shard_of};
+use crate::mapping::Mapping;
 use crate::model::MetricKind;
 use crate::protocol::dogstatsd::Sample;
 use crate::protocol::{Line, Values, classic};
@@ -24,6 +27,8 @@ pub struct Router {
     /// Whether members are also hashed for an upstream Veneur 1.1.0.
     legacy_sets: bool,
     lanes: Vec<Lane>,
+    /// Where names are mapped and there are several workers.
+    routes: Option<Box<Routes>>,
     /// When the oldest open batch got its first sample.
     open_since: Option<Instant>,
     /// Time spent waiting for a worker whose inbox was full.
@@ -39,6 +44,7 @@ impl Router {
             hasher,
             legacy_sets: false,
             lanes: doors.into_iter().map(|door| Lane::new(door.into())).collect(),
+            routes: None,
             open_since: None,
             blocked: Duration::ZERO,
             lost: 0,
@@ -48,6 +54,25 @@ impl Router {
     /// Has sets kept in the form of Veneur 1.1.0 too.
     pub fn with_legacy_sets(self, legacy_sets: bool) -> Router {
         Router { legacy_sets, ..self }
+    }
+
+    /// Has names routed by what a mapping file makes of them; `sanitise` is etsy's rule.
+    pub fn with_mapping(self, mapping: Option<Arc<Mapping>>, sanitise: bool) -> Router {
+        let mapping = mapping.filter(|_| self.lanes.len() > 1);
+        let routes = mapping.map(|mapping| Box::new(Routes::new(mapping, sanitise, self.hasher)));
+        Router { routes, ..self }
+    }
+
+    /// The lane of a name.
+    #[inline(always)]
+    fn lane_of(&mut self, class: Class, name: &[u8]) -> usize {
+        match (self.lanes.len(), &mut self.routes) {
+            (1, _) => 0,
+            (lanes, Some(routes)) => routes.shard_of(class, name, lanes),
+            // Only classic names are spelt in several ways.
+            (lanes, None) if class.kind().is_some() => shard_of(name, lanes),
+            (lanes, None) => shard_of(&routed(class.dialect(), name), lanes),
+        }
     }
 
     /// Takes every value of a line, which is in `buffer`. Returns the number of samples, or
@@ -65,7 +90,7 @@ impl Router {
 
     fn push_packed(&mut self, buffer: &[u8], line: &Line<'_>) -> Option<u64> {
         let key = OpKey::of(self.hasher, buffer, line.kind, line.name, line.tags)?;
-        let index = shard_of(line.name, self.lanes.len());
+        let index = self.lane_of(Class::of(line.kind), line.name);
         let mut samples = 0;
         for value in line.values.numbers() {
             self.lanes[index].fresh.push(key, value.to_bits(), line.weight);
@@ -80,7 +105,7 @@ impl Router {
     pub fn push_sample(&mut self, buffer: &[u8], sample: &Sample<'_>) -> Option<()> {
         let Sample { name, tags, kind, number, text, weight } = *sample;
         let key = OpKey::of(self.hasher, buffer, kind, name, tags)?;
-        let index = shard_of(name, self.lanes.len());
+        let index = self.lane_of(Class::of(kind), name);
         let fresh = &mut self.lanes[index].fresh;
         if kind == MetricKind::Set {
             fresh.push(key, member_hash(text), weight);
@@ -102,10 +127,7 @@ impl Router {
         class: Class,
         sample: &classic::Sample<'_>,
     ) -> Option<()> {
-        let index = match self.lanes.len() {
-            1 => 0,
-            lanes => shard_of(&routed(class.dialect(), sample.name), lanes),
-        };
+        let index = self.lane_of(class, sample.name);
         self.lanes[index].fresh.push_classic(self.hasher, buffer, class, sample)?;
         self.settle_if_full(buffer, index);
         Some(())

@@ -68,7 +68,7 @@ pub struct Drained {
 pub struct WorkerReport {
     /// Index of the worker.
     pub worker: usize,
-    /// Samples applied.
+    /// Samples applied, without those that a mapping has left out.
     pub samples: u64,
     /// Forwarded aggregates merged.
     pub imported: u64,
@@ -168,6 +168,7 @@ impl Worker {
         let snapshot = self.shard.take_snapshot();
         let next = WorkerReport::new(self.report.worker);
         let mut report = std::mem::replace(&mut self.report, next);
+        report.samples -= snapshot.dropped.values().sum::<u64>();
         report.pause = start.elapsed();
         Drained { snapshot, report }
     }

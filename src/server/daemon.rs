@@ -131,14 +131,17 @@ impl Daemon {
             memory: settings.limits.memory.get(),
         };
         let share = limits.share(settings.num_workers);
+        let mapping = settings.mapping.as_ref().map(|it| Arc::clone(&it.mapping));
         let shards = (0..settings.num_workers.get())
             .map(|worker| Shard::with_limits(role, extend.clone(), share, worker))
             .map(|shard| {
                 let keeps = destinations::has_checkpoint(&settings);
                 shard.with_classic(settings.classic.rules).keeping_values(keeps)
-            });
+            })
+            .map(|shard| shard.with_mapping(mapping.clone()));
         let workers = Workers::start(shards)?;
         let collector = Collector::new(extend.clone(), SystemTime::now);
+        let collector = collector.with_mapping(mapping.clone());
         let collector = Arc::new(match settings.sinks.iter().any(|sink| sink.takes_spans()) {
             true => collector.with_spans(SPAN_BYTES),
             false => collector,
@@ -149,6 +152,7 @@ impl Daemon {
             sources::add_intake(&telemetry, protocol, Arc::clone(&counts));
             let router =
                 Router::new(hasher, workers.doors()).with_legacy_sets(role == Role::LocalToV1);
+            let router = router.with_mapping(mapping.clone(), settings.classic.rules.sanitise);
             Intake::new(router, Arc::clone(&collector), counts)
         };
 

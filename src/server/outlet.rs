@@ -91,6 +91,7 @@ fn record(telemetry: &Telemetry, flushed: &Flushed) {
         series_known,
         memory,
         folded: _,
+        dropped,
         non_finite,
         client_drops,
         missed,
@@ -107,6 +108,9 @@ fn record(telemetry: &Telemetry, flushed: &Flushed) {
             let batches = step.count_since_last_iteration();
             telemetry.durations(names::WORKER_QUEUE_DURATION_NS, "", waited, batches);
         }
+    }
+    for (line, samples) in dropped {
+        telemetry.count(names::MAPPING_DROPPED_TOTAL, &format!("line:{line}"), *samples);
     }
     for kind in MetricKind::ALL {
         let tag = format!("metric_type:{kind}");

@@ -33,6 +33,11 @@ fn observe(observed: &mut Observations, protocol: &str, counts: &IntakeCounts) {
         (names::COLLECTOR_DROPPED_TOTAL, "type:event,reason:full", &counts.events_full),
         (names::COLLECTOR_DROPPED_TOTAL, "type:check,reason:full", &counts.checks_full),
         (names::COLLECTOR_DROPPED_TOTAL, "type:timestamped,reason:full", &counts.timestamped_full),
+        (
+            names::COLLECTOR_DROPPED_TOTAL,
+            "type:timestamped,reason:mapping",
+            &counts.timestamped_mapped,
+        ),
         (names::COLLECTOR_REPLACED_TOTAL, "", &counts.checks_replaced),
         (names::ROUTER_DROPPED_TOTAL, "reason:worker_gone", &counts.worker_gone),
         (names::ROUTER_BLOCKED_NS_TOTAL, "", &counts.blocked_ns),

@@ -135,8 +135,10 @@ metrics! {
     ROUTER_BLOCKED_NS_TOTAL = "router.blocked_ns_total", Counter, Nanoseconds;
     /// Samples lost on the way to a worker (`reason`).
     ROUTER_DROPPED_TOTAL = "router.dropped_total", Counter, One;
-    /// Events, service checks and timestamped values there was no room for (`type` event, check,
-    /// timestamped; `reason`).
+    /// Samples that a mapping file has left out (`line` of the rule).
+    MAPPING_DROPPED_TOTAL = "mapping.dropped_total", Counter, One;
+    /// Events, service checks and timestamped values there was no room for, or that a mapping file
+    /// has left out (`type` event, check, timestamped; `reason`).
     COLLECTOR_DROPPED_TOTAL = "collector.dropped_total", Counter, One;
     /// Service checks that a later one about the same took the place of.
     COLLECTOR_REPLACED_TOTAL = "collector.replaced_total", Counter, One;

@@ -28,6 +28,7 @@ mod ledger;
 mod legacy_set;
 mod lifecycle;
 mod limits;
+mod mapping;
 mod munin;
 mod node;
 mod outage;

@@ -40,7 +40,11 @@ const ACCOUNTS: &[Account] = &[
     Account {
         of: "samples",
         came: &[all("veneur_listen_samples_total")],
-        went: &[all("veneur_worker_metrics_processed_total"), all("veneur_router_dropped_total")],
+        went: &[
+            all("veneur_worker_metrics_processed_total"),
+            all("veneur_mapping_dropped_total"),
+            all("veneur_router_dropped_total"),
+        ],
     },
     Account {
         of: "events",

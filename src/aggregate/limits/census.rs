@@ -81,6 +81,11 @@ impl Census {
         }
     }
 
+    /// How many series there is room for.
+    pub(in crate::aggregate) fn contexts(&self) -> usize {
+        self.limits.contexts
+    }
+
     /// The room for a series that stands for itself alone.
     pub(in crate::aggregate) fn room_of(key: &MetricKey) -> Room {
         match key.name.starts_with(OWN_PREFIX) {

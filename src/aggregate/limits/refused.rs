@@ -1,4 +1,5 @@
-//! The spellings that fold: what spares their samples the long way.
+//! The spellings that fold, and others that are no aliases: what spares their samples the long
+//! way.
 
 use crate::aggregate::batch::{KeyHasher, OpKey};
 use crate::aggregate::intern::SlotId;
@@ -9,59 +10,60 @@ const PER_CONTEXT: usize = 8;
 const LEAST: usize = 1 << 12;
 const MOST: usize = 1 << 20;
 
-/// No slot has this number.
-const EMPTY: SlotId = SlotId::MAX;
+/// Spellings that fold, with the overflow series that they go to.
+pub(in crate::aggregate) type Refused = Spellings<SlotId>;
 
-/// A table of fixed size from spellings to overflow series. Each spelling has one place, where
+/// A table of fixed size from spellings to what is known of them. Each spelling has one place, where
 /// the next one that belongs there displaces it; it then goes the long way once more.
 ///
 /// It does not keep bytes, of which a flood has no end, but two seeded hashes, 96 bits. They
 /// are no identity: were they the same for two spellings, a sample of the one would count in
 /// the overflow series of the other. All series that are held are found by their bytes before.
 #[derive(Debug)]
-pub(in crate::aggregate) struct Refused {
+pub(in crate::aggregate) struct Spellings<T> {
     hasher: KeyHasher,
     size: usize,
-    /// Empty until something is refused.
-    places: Vec<Place>,
+    /// Empty until there is one.
+    places: Vec<Place<T>>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Place {
+/// Nobody is there if both hashes are 0.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place<T> {
     hash: u64,
     check: u32,
-    slot: SlotId,
+    known: T,
 }
 
-impl Refused {
+impl<T: Copy + Default> Spellings<T> {
     /// For a shard that holds so many series.
-    pub(in crate::aggregate) fn new(contexts: usize) -> Refused {
+    pub(in crate::aggregate) fn new(contexts: usize) -> Spellings<T> {
         let size = contexts.saturating_mul(PER_CONTEXT).clamp(LEAST, MOST).next_power_of_two();
-        Refused { hasher: KeyHasher::random(), size, places: Vec::new() }
+        Spellings { hasher: KeyHasher::random(), size, places: Vec::new() }
     }
 
-    /// The overflow series of a spelling in `buffer`.
-    pub(in crate::aggregate) fn find(&self, key: OpKey, buffer: &[u8]) -> Option<SlotId> {
+    /// What is known of a spelling in `buffer`.
+    pub(in crate::aggregate) fn find(&self, key: OpKey, buffer: &[u8]) -> Option<T> {
         let place = self.places.get(self.index(key))?;
-        let is_it =
-            place.slot != EMPTY && place.hash == key.hash && place.check == self.check(key, buffer);
-        is_it.then_some(place.slot)
+        let is_taken = place.hash != 0 || place.check != 0;
+        let is_it = is_taken && place.hash == key.hash && place.check == self.check(key, buffer);
+        is_it.then_some(place.known)
     }
 
-    /// Remembers that a spelling in `buffer` folds into `slot`.
-    pub(in crate::aggregate) fn insert(&mut self, key: OpKey, buffer: &[u8], slot: SlotId) {
+    /// Remembers what is known of a spelling in `buffer`.
+    pub(in crate::aggregate) fn insert(&mut self, key: OpKey, buffer: &[u8], known: T) {
         if self.places.is_empty() {
-            self.places = vec![Place { hash: 0, check: 0, slot: EMPTY }; self.size];
+            self.places = vec![Place::default(); self.size];
         }
         let (index, check) = (self.index(key), self.check(key, buffer));
-        self.places[index] = Place { hash: key.hash, check, slot };
+        self.places[index] = Place { hash: key.hash, check, known };
     }
 
     /// Forgets all of them: there may be room now, or slots have other numbers. Gives them back:
     /// to free what is large takes long.
-    pub(in crate::aggregate) fn take(&mut self) -> Refused {
-        let Refused { hasher, size, .. } = *self;
-        Refused { hasher, size, places: std::mem::take(&mut self.places) }
+    pub(in crate::aggregate) fn take(&mut self) -> Spellings<T> {
+        let Spellings { hasher, size, .. } = *self;
+        Spellings { hasher, size, places: std::mem::take(&mut self.places) }
     }
 
     fn index(&self, key: OpKey) -> usize {

@@ -10,8 +10,10 @@ use crate::aggregate::{Class, KeyHasher, Ops, Plan, Shard, render};
 use crate::config::settings::{
     EtsyNames, GraphiteAddress, GraphiteLayout, GraphiteProtocol, GraphiteSettings,
 };
+use crate::mapping::Mapping;
 use crate::model::{
-    Dialect, ExtendTags, FlushBatch, Interval, Recorder, Role, TagSet, UnixSeconds, Weight, text,
+    Dialect, ExtendTags, FlushBatch, Interval, MetricKey, Recorder, Role, Scope, TagSet,
+    UnixSeconds, Weight, text,
 };
 use crate::protocol::classic::{Sample, brubeck, etsy};
 use crate::protocol::{Reason, Refusal, dogstatsd};
@@ -23,12 +25,21 @@ const SECONDS: u64 = 10;
 /// What each line of a datagram becomes, or why it is refused, in words; and whether all are
 /// accepted. With etsy's defaults, and brubeck's.
 pub fn explain_classic(dialect: Dialect, datagram: &[u8]) -> (String, Outcome) {
+    explain_mapped(dialect, datagram, None)
+}
+
+/// The same where a mapping file says what series are called.
+pub(super) fn explain_mapped(
+    dialect: Dialect,
+    datagram: &[u8],
+    mapping: Option<Arc<Mapping>>,
+) -> (String, Outcome) {
     let mut page = Page::new();
     let (mut ops, hasher) = (Ops::default(), KeyHasher::random());
     for line in dogstatsd::lines(datagram) {
         page.next();
         let mut take = |class, sample: &Sample<'_>| {
-            page.sample(dialect, sample);
+            page.sample(dialect, sample, mapping.as_deref());
             if ops.push_classic(hasher, datagram, class, sample).is_none() {
                 page.verdict(Reason::TooLong, accepted(dialect, Reason::TooLong));
             }
@@ -49,13 +60,13 @@ pub fn explain_classic(dialect: Dialect, datagram: &[u8]) -> (String, Outcome) {
         }
     }
     if !ops.is_empty() {
-        page.flush(dialect, &ops, datagram);
+        page.flush(dialect, &ops, datagram, mapping);
     }
     page.finish()
 }
 
 impl Page {
-    fn sample(&mut self, dialect: Dialect, sample: &Sample<'_>) {
+    fn sample(&mut self, dialect: Dialect, sample: &Sample<'_>, mapping: Option<&Mapping>) {
         let (name, tags) = match dialect {
             Dialect::Etsy => etsy::key(sample.name, sample.tags, true),
             Dialect::Brubeck | Dialect::DogStatsD => {
@@ -88,13 +99,17 @@ impl Page {
                 &if tags.is_empty() { "none".into() } else { printable(&tags.join(", ")) },
             );
         }
+        if let Some(mapping) = mapping {
+            let (kind, scope) = (sample.recorder.kind(), Scope::LocalOnly);
+            self.mapped(mapping, MetricKey { name, tags, kind, scope, dialect });
+        }
     }
 
     /// The paths, as the real pipeline makes them.
-    fn flush(&mut self, dialect: Dialect, ops: &Ops, buffer: &[u8]) {
+    fn flush(&mut self, dialect: Dialect, ops: &Ops, buffer: &[u8], mapping: Option<Arc<Mapping>>) {
         let interval = Interval::new(Duration::from_secs(SECONDS)).expect("it is not zero");
         let plan = Plan::new(Role::Global, &[], &[]).over(interval);
-        let mut shard = Shard::new(Role::Global, ExtendTags::default());
+        let mut shard = Shard::new(Role::Global, ExtendTags::default()).with_mapping(mapping);
         shard.apply(ops, buffer);
         let rendered = render(shard.take_snapshot(), &plan, UnixSeconds(0));
         let batch = FlushBatch {

@@ -1,9 +1,10 @@
 //! What a line becomes, in words: its parts and its series at flush, or what is wrong where.
 
 use super::{Outcome, refused_at_intake, tags_and_scope};
+use crate::mapping::{Mapped, Mapping, Rule};
 use crate::model::{
-    Emit, Event, MetricKind, Origin, Percentile, Role, Scope, ServiceCheck, Statistic, UnixSeconds,
-    text,
+    Dialect, Emit, Event, ExtendTags, MetricKey, MetricKind, Origin, Percentile, Role, Scope,
+    ServiceCheck, Statistic, TagSet, UnixSeconds, text,
 };
 use crate::protocol::dogstatsd::{self, Line, Message, Values};
 use crate::protocol::{PacketType, Reason, Refusal};
@@ -11,11 +12,16 @@ use crate::protocol::{PacketType, Reason, Refusal};
 /// What each line of a datagram becomes, or why it is refused, in words; and whether all are
 /// accepted.
 pub fn explain_text(datagram: &[u8]) -> (String, Outcome) {
+    explain_mapped(datagram, None)
+}
+
+/// The same where a mapping file says what series are called.
+pub(super) fn explain_mapped(datagram: &[u8], mapping: Option<&Mapping>) -> (String, Outcome) {
     let mut page = Page::new();
     for line in dogstatsd::lines(datagram) {
         page.next();
         match dogstatsd::parse(line) {
-            Ok(Message::Metric(parsed)) => page.metric(&parsed),
+            Ok(Message::Metric(parsed)) => page.metric(&parsed, mapping),
             Ok(Message::Event(event)) => page.event(&event),
             Ok(Message::ServiceCheck(check)) => page.check(&check),
             Err(refusal) => page.refused(line, refusal),
@@ -64,7 +70,37 @@ impl Page {
         }
     }
 
-    fn metric(&mut self, line: &Line<'_>) {
+    /// What a mapping file makes of a series; its name then, if its samples are not left out.
+    pub(super) fn mapped(&mut self, mapping: &Mapping, key: MetricKey) -> Option<String> {
+        let (rule, key) = match mapping.apply(key, &ExtendTags::default()) {
+            Mapped::Dropped { rule } => (Some(rule), None),
+            Mapped::Series { key, rule } => (rule, Some(key)),
+        };
+        match rule {
+            None => self.row("mapping", "no rule is about this name"),
+            Some(rule) => {
+                let Rule { line, matcher, .. } = &mapping.rules()[rule];
+                let matcher = printable(&matcher.to_string());
+                self.row("mapping", &format!("the rule of line {line}, match: {matcher}"));
+                if let Some(scale) = mapping.scale(rule) {
+                    self.row("scale", &format!("values are multiplied by {scale}"));
+                }
+            }
+        }
+        let Some(key) = key else {
+            self.line("at flush");
+            self.row("any node", "nothing: action: drop");
+            return None;
+        };
+        if rule.is_some() {
+            self.row("name", &printable(&key.name));
+            let tags: Vec<String> = key.tags.iter().map(str::to_owned).collect();
+            self.tags(&tags);
+        }
+        Some(printable(&key.name))
+    }
+
+    fn metric(&mut self, line: &Line<'_>, mapping: Option<&Mapping>) {
         let name = printable(&text::lossy(line.name));
         let (tags, scope) = tags_and_scope(line.tags);
         self.line(&format!("{} {name}", line.kind));
@@ -95,7 +131,22 @@ impl Page {
         if line.unknown_sections > 0 {
             self.row("skipped", &format!("{} unknown section(s)", line.unknown_sections));
         }
-        match (refused_at_intake(line), line.timestamp) {
+        let refused = refused_at_intake(line);
+        let name = match mapping.filter(|_| refused.is_none()) {
+            None => name,
+            Some(mapping) => {
+                let key = MetricKey {
+                    name: text::lossy(line.name).into(),
+                    tags: TagSet::canonical(tags.iter().map(String::as_str)),
+                    kind: line.kind,
+                    scope,
+                    dialect: Dialect::DogStatsD,
+                };
+                let Some(name) = self.mapped(mapping, key) else { return };
+                name
+            }
+        };
+        match (refused, line.timestamp) {
             (Some(reason), _) => self.verdict(reason, accepted(PacketType::Metric, reason)),
             (None, Some(_)) => {
                 self.line("at flush, with its own time and not added to any interval");
