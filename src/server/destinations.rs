@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -161,6 +162,7 @@ impl Backlogs {
         telemetry: &Telemetry,
     ) -> Result<Backlogs, StartError> {
         let mut backlogs = BTreeMap::new();
+        let encoder = Arc::new(Semaphore::new(1));
         for SinkSettings { name, kind, .. } in &settings.sinks {
             match kind {
                 SinkKind::Datadog(_)
@@ -168,7 +170,8 @@ impl Backlogs {
                 | SinkKind::Influxdb(_)
                 | SinkKind::Traces(_) => {
                     let spool = start_spool(name, settings, turn, telemetry)?;
-                    let backlog = Backlog::start(name, spool, telemetry.clone());
+                    let encoder = Arc::clone(&encoder);
+                    let backlog = Backlog::start(name, spool, encoder, telemetry.clone());
                     backlogs.insert(name.clone(), backlog);
                 }
                 SinkKind::File(_) | SinkKind::Console { .. } => {}

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info};
@@ -41,12 +41,19 @@ pub struct Keep {
     taken: AtomicU64,
     /// The other side took something after it had failed.
     recovered: Notify,
+    /// Who encodes a body.
+    encoder: Arc<Semaphore>,
 }
 
 impl Keep {
-    fn new(spool: Spool) -> Keep {
+    fn new(spool: Spool, encoder: Arc<Semaphore>) -> Keep {
         let (is_failing, taken) = (AtomicBool::new(false), AtomicU64::new(0));
-        Keep { spool, is_failing, taken, recovered: Notify::new() }
+        Keep { spool, is_failing, taken, recovered: Notify::new(), encoder }
+    }
+
+    /// Who encodes a body: those whose keeps were started with the same one take turns.
+    pub(super) fn encoder(&self) -> &Arc<Semaphore> {
+        &self.encoder
     }
 
     /// Whether the other side fails: then nothing fresh is sent twice before it is kept.
@@ -140,9 +147,14 @@ pub struct Backlog {
 
 impl Backlog {
     /// Starts it for the sink of this name. Needs a tokio runtime. Nothing is sent before there
-    /// is a courier.
-    pub fn start(sink: &str, spool: Spool, telemetry: Telemetry) -> Backlog {
-        let keep = Arc::new(Keep::new(spool));
+    /// is a courier. Sinks whose backlogs share an `encoder` of one permit encode one body at a time.
+    pub fn start(
+        sink: &str,
+        spool: Spool,
+        encoder: Arc<Semaphore>,
+        telemetry: Telemetry,
+    ) -> Backlog {
+        let keep = Arc::new(Keep::new(spool, encoder));
         let (couriers, courier) = watch::channel(None);
         let (end, ends) = watch::channel(None);
         let books = Books::new(sink, telemetry);

@@ -135,8 +135,9 @@ impl Posted {
 /// What one sink needs to deliver over HTTP.
 pub struct Poster<T> {
     transport: T,
-    /// One body is encoded at a time: the readers of the hot path need the other cores.
-    encoder: Semaphore,
+    /// One body is encoded at a time, by all sinks that keep: the readers of the hot path need
+    /// the other cores.
+    encoder: Arc<Semaphore>,
     request_timeout: Duration,
     /// `sink:NAME`
     tag: String,
@@ -150,7 +151,7 @@ impl<T: Transport> Poster<T> {
     pub fn new(transport: T, sink: &str, interval: Interval, telemetry: Telemetry) -> Poster<T> {
         Poster {
             transport,
-            encoder: Semaphore::new(1),
+            encoder: Arc::new(Semaphore::new(1)),
             request_timeout: interval.length().mul_f64(0.9).min(LONGEST_REQUEST),
             tag: format!("sink:{sink}"),
             keep: None,
@@ -161,7 +162,8 @@ impl<T: Transport> Poster<T> {
     /// Keeps what is not delivered in time, in bodies of this format, instead of dropping it.
     #[must_use]
     pub fn keeping(self, keep: Arc<Keep>, format: &'static str) -> Poster<T> {
-        Poster { keep: Some((keep, format)), ..self }
+        let encoder = Arc::clone(keep.encoder());
+        Poster { keep: Some((keep, format)), encoder, ..self }
     }
 
     fn keep(&self) -> Option<&Keep> {

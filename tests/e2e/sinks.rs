@@ -1,13 +1,15 @@
 //! Several sinks side by side.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
 
 use serde_json::json;
 
 use crate::fake_carbon::{FakeCarbon, Manner};
 use crate::fake_intake::{FakeIntake, Fault};
 use crate::ledger::total;
-use crate::support::{DEADLINE, Daemon, wait_until};
+use crate::support::{DEADLINE, Daemon, scratch_directory, wait_until};
 
 const COMMON: &str = "udp_address: 127.0.0.1:0\nhttp_address: 127.0.0.1:0\nhostname: h\n\
                       stats_address: 127.0.0.1:9\n";
@@ -94,4 +96,66 @@ async fn a_sink_that_hangs_delays_no_other_and_every_point_is_in_the_books() {
     tokio::time::timeout(DEADLINE * 2, running).await.expect("in time").expect("it does not panic");
     assert!(quick.received_at("/api/v1/series").len() >= 4);
     assert!(!stuck.received().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_filter_changes_live_and_other_sinks_wait_for_a_restart() {
+    let (intake, carbon) = (FakeIntake::start().await, FakeCarbon::start());
+    let config = |exclude: &str, more: &str| {
+        let mut sinks = vec![
+            json!({"kind": "datadog", "key": "x", "api_hostname": intake.url()}),
+            json!({"kind": "graphite", "address": carbon.address(), "exclude": [exclude]}),
+        ];
+        sinks.extend((!more.is_empty()).then(|| json!({"kind": "console", "name": more})));
+        json!({
+            "interval": "5m", "udp_address": "127.0.0.1:0", "http_address": "127.0.0.1:0",
+            "stats_address": "127.0.0.1:9", "omit_empty_hostname": true, "sinks": sinks,
+        })
+        .to_string()
+    };
+    let (first, second, third) = (config("a", ""), config("b", ""), config("b", "new"));
+    let running = tokio::task::spawn_blocking(move || {
+        let mut daemon = Daemon::start(&first);
+        daemon.configure(&second);
+        daemon.signal("HUP");
+        daemon.wait_for_log("the new configuration is in use");
+        daemon.configure(&third);
+        daemon.signal("HUP");
+        let said = daemon.wait_for_log("wait for a restart");
+        assert!(said.contains("keys=\"sinks\""), "{said}");
+        daemon.send([&b"a:1|c\nb:1|c"[..]]);
+        daemon.stop();
+    });
+    running.await.expect("it does not panic");
+    assert_eq!(carbon.lines(), ["a 1"]);
+    assert_eq!(intake.series().len(), 2);
+}
+
+#[test]
+fn the_check_of_a_configuration_names_the_sinks_that_would_run() {
+    let directory = scratch_directory();
+    let file = directory.join("v.yaml");
+    let config = json!({
+        "key": "x",
+        "graphite_address": "h:2003",
+        "influx_address": "http://user:hunter2@h:8086",
+        "influx_db_name": "d",
+        "sinks": [{"kind": "file", "path": "/m.tsv"}, {"kind": "console", "name": "c"}],
+    });
+    fs::write(&file, config.to_string()).expect("the scratch directory can be written");
+    let program = Command::new(env!("CARGO_BIN_EXE_veneur"))
+        .args(["--validate-config", "-f"])
+        .arg(&file)
+        .output();
+    let output = program.expect("the program can be run");
+    assert!(output.status.success());
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "sink datadog: datadog, https://app.datadoghq.com\n\
+         sink graphite: graphite, tcp://h:2003, plaintext, layout veneur\n\
+         sink influxdb: influxdb, http://REDACTED@h:8086, database d, layout values\n\
+         sink file: file, /m.tsv\n\
+         sink c: console, standard output\n"
+    );
+    fs::remove_dir_all(&directory).expect("it can be removed");
 }

@@ -62,7 +62,7 @@ impl Rig {
         };
         let spool = Spool::start("test", &settings, &Turn::now(), telemetry.clone())
             .expect("it needs nothing");
-        let backlog = Backlog::start("test", spool, telemetry.clone());
+        let backlog = Backlog::start("test", spool, Arc::new(Semaphore::new(1)), telemetry.clone());
         let script = Arc::new(Script::default());
         script.answers.lock().expect("no test panics here").extend(answers);
         Rig { backlog, telemetry, script }
