@@ -30,6 +30,7 @@ mod guard;
 mod hold;
 mod http_listener;
 mod inherited;
+mod repeater;
 mod running;
 mod socket;
 mod stop;
@@ -45,6 +46,7 @@ pub use drops::DropProbe;
 pub use hold::Hold;
 pub use http_listener::{HttpListener, HttpSocket, bind_http};
 pub use inherited::{EnvironmentError, Inherited};
+pub use repeater::{Repeater, Tap};
 pub use running::Running;
 pub use takeover::{
     ControlSocket, Ending, Moved, Offer, Successor, Successors, Takeover, TakeoverError,
@@ -114,6 +116,8 @@ impl Receive for Intake {
 pub enum Reception {
     /// Statsd lines.
     Lines(Intake),
+    /// The same in datagrams that others get, too.
+    Repeated(Intake, Tap),
     /// Messages of SSF.
     Spans(SpanIntake),
 }
@@ -122,41 +126,45 @@ impl Receive for Reception {
     fn read<'a>(&mut self, buffer: &'a [u8], packets: impl Iterator<Item = &'a [u8]>) {
         match self {
             Reception::Lines(intake) => intake.read(buffer, packets),
+            Reception::Repeated(intake, tap) => {
+                intake.read(buffer, packets.inspect(|packet| tap.copy(packet)));
+                tap.hand_over();
+            }
             Reception::Spans(intake) => intake.read(packets),
         }
     }
 
     fn too_long(&mut self) {
         match self {
-            Reception::Lines(intake) => intake.too_long(),
+            Reception::Lines(intake) | Reception::Repeated(intake, _) => intake.too_long(),
             Reception::Spans(intake) => intake.too_long(),
         }
     }
 
     fn not_allowed(&mut self) {
         match self {
-            Reception::Lines(intake) => intake.not_allowed(),
+            Reception::Lines(intake) | Reception::Repeated(intake, _) => intake.not_allowed(),
             Reception::Spans(intake) => intake.not_allowed(),
         }
     }
 
     fn until_due(&self, now: Instant) -> Option<Duration> {
         match self {
-            Reception::Lines(intake) => intake.until_due(now),
+            Reception::Lines(intake) | Reception::Repeated(intake, _) => intake.until_due(now),
             Reception::Spans(intake) => intake.until_due(now),
         }
     }
 
     fn hand_over_due(&mut self, now: Instant) {
         match self {
-            Reception::Lines(intake) => intake.hand_over_due(now),
+            Reception::Lines(intake) | Reception::Repeated(intake, _) => intake.hand_over_due(now),
             Reception::Spans(intake) => intake.hand_over_due(now),
         }
     }
 
     fn hand_over_all(&mut self) {
         match self {
-            Reception::Lines(intake) => intake.hand_over_all(),
+            Reception::Lines(intake) | Reception::Repeated(intake, _) => intake.hand_over_all(),
             Reception::Spans(intake) => intake.hand_over_all(),
         }
     }

@@ -96,6 +96,7 @@ pub(crate) fn veneur(workload: &Workload, length: Duration) -> Outcome {
     let minute = Duration::from_secs(60);
     let settings = IntakeSettings {
         dialect: veneur::model::Dialect::DogStatsD,
+        repeat_to: Vec::new(),
         listeners: vec![StatsdAddress::Udp(SocketAddr::from(([127, 0, 0, 1], 0))).into()],
         num_readers: one,
         metric_max_length: 8192,

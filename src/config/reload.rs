@@ -124,6 +124,7 @@ fn compare_intake(
     let IntakeSettings {
         listeners,
         dialect,
+        repeat_to,
         num_readers,
         metric_max_length,
         read_buffer_bytes,
@@ -136,6 +137,7 @@ fn compare_intake(
     let listeners_name = "udp_address, tcp_address, statsd_listen_addresses";
     compare(listeners_name, *listeners == new.listeners);
     compare("dialect", *dialect == new.dialect);
+    compare("repeat_to", *repeat_to == new.repeat_to);
     compare("num_readers", *num_readers == new.num_readers);
     compare("metric_max_length", *metric_max_length == new.metric_max_length);
     compare("read_buffer_size_bytes", *read_buffer_bytes == new.read_buffer_bytes);

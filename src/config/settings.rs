@@ -2,6 +2,7 @@
 
 mod sinks;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
@@ -143,6 +144,8 @@ pub struct IntakeSettings {
     pub listeners: Vec<Listener<StatsdAddress>>,
     /// What is spoken on those of which nothing else is said.
     pub dialect: Dialect,
+    /// Other statsd servers that get every datagram, too.
+    pub repeat_to: Vec<RepeatAddress>,
     /// Sockets, each with a thread, per UDP address.
     pub num_readers: NonZeroUsize,
     /// Longest datagram, stream line or frame; a longer one is refused whole.
@@ -159,6 +162,24 @@ pub struct IntakeSettings {
     pub handshake_timeout: Duration,
     /// Where spans come in.
     pub spans: SpanSettings,
+}
+
+/// A statsd server, as `HOST:PORT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RepeatAddress {
+    /// That takes datagrams.
+    Udp(String),
+    /// That takes lines over connections.
+    Tcp(String),
+}
+
+impl fmt::Display for RepeatAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RepeatAddress::Udp(address) => write!(f, "udp://{address}"),
+            RepeatAddress::Tcp(address) => write!(f, "tcp://{address}"),
+        }
+    }
 }
 
 /// Listeners of SSF, and what is made of what they receive. By default there are none.

@@ -169,6 +169,7 @@ fn shown_intake(intake: &IntakeSettings) -> Vec<(&'static str, Value)> {
     let IntakeSettings {
         listeners,
         dialect,
+        repeat_to,
         num_readers,
         metric_max_length,
         read_buffer_bytes,
@@ -188,6 +189,7 @@ fn shown_intake(intake: &IntakeSettings) -> Vec<(&'static str, Value)> {
     shown.extend([
         ("statsd_listen_addresses", json!(addresses)),
         ("dialect", json!(dialect.as_str())),
+        ("repeat_to", json!(repeat_to.iter().map(ToString::to_string).collect::<Vec<_>>())),
         ("num_readers", json!(num_readers.get())),
         ("metric_max_length", json!(metric_max_length)),
         ("read_buffer_size_bytes", json!(read_buffer_bytes)),

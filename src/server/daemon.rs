@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use sd_notify::NotifyState;
@@ -29,7 +30,7 @@ use crate::forward::Forwarder;
 use crate::forward::import::Import;
 use crate::http;
 use crate::ingest::{
-    Certificates, ControlSocket, Inherited, Moved, Offer, Reception, Running, Takeover,
+    Certificates, ControlSocket, Inherited, Moved, Offer, Reception, Repeater, Running, Takeover,
 };
 use crate::model::{Phase, Role};
 use crate::pipeline::flush::FlushHandle;
@@ -43,6 +44,9 @@ use crate::telemetry::logging::Logs;
 
 /// Readers get this long to read their sockets empty, whatever the interval.
 const MIN_DRAIN: Duration = Duration::from_secs(1);
+
+/// What waits to be repeated gets an interval, and no longer than this.
+const MOST_TO_REPEAT: Duration = Duration::from_secs(10);
 
 /// What the spans of an interval may take in memory.
 const SPAN_BYTES: usize = 64 << 20;
@@ -60,6 +64,7 @@ pub(super) struct Daemon {
     logs: Logs,
     phase: watch::Sender<Phase>,
     running: Running,
+    repeater: Repeater,
     import: Import,
     workers: Workers,
     flush: FlushHandle,
@@ -217,6 +222,7 @@ impl Daemon {
         let span_addresses = join(listeners.span_addresses());
         sources::add_drops(&telemetry, listeners.drop_probes()?);
         let moved = listeners.take_moved();
+        let repeater = Repeater::start(&settings.intake.repeat_to, &telemetry)?;
         let running = listeners.start(&telemetry, |info| {
             let intake = intake(sources::protocol_of(&info.address));
             if info.options.spans {
@@ -225,7 +231,13 @@ impl Daemon {
                 return Reception::Spans(SpanIntake::new(intake, span_timers(&settings), counts));
             }
             let dialect = info.options.dialect.unwrap_or(settings.intake.dialect);
-            Reception::Lines(intake.with_dialect(dialect))
+            let intake = intake.with_dialect(dialect);
+            let comes_in_datagrams =
+                matches!(info.address, StatsdAddress::Udp(_) | StatsdAddress::Unixgram(_));
+            match repeater.tap().filter(|_| comes_in_datagrams) {
+                Some(tap) => Reception::Repeated(intake, tap),
+                None => Reception::Lines(intake),
+            }
         })?;
 
         Ok(Daemon {
@@ -235,6 +247,7 @@ impl Daemon {
             logs,
             phase,
             running,
+            repeater,
             import,
             workers,
             flush,
@@ -378,7 +391,18 @@ impl Daemon {
     /// Takes nothing more in, flushes what there is and lets the sinks deliver it.
     async fn drain(mut self) {
         let farewell = tokio::spawn(self.insight.farewell());
-        let Daemon { settings, phase, running, import, workers, flush, watchdog, sinks, .. } = self;
+        let Daemon {
+            settings,
+            phase,
+            running,
+            repeater,
+            import,
+            workers,
+            flush,
+            watchdog,
+            sinks,
+            ..
+        } = self;
         let checkpoint = self.checkpoint;
         let (forwarder, backlogs) = (self.forwarder, self.backlogs);
         drop(watchdog);
@@ -388,7 +412,10 @@ impl Daemon {
             // What was answered with yes until here is part of the last flush.
             import.close();
             let left = running.drain(within);
+            let repeated = thread::spawn(move || repeater.finish(within.min(MOST_TO_REPEAT)));
             flush.stop();
+            // A panic there has been reported by the panic hook, which ends the process.
+            let _ = repeated.join();
             let has_let_go = checkpoint.is_none_or(Checkpoint::stop);
             if left.is_empty() {
                 if has_let_go {

@@ -129,6 +129,11 @@ metrics! {
     /// `metric` says (their counters `datadog.dogstatsd.client.*dropped*`, without that beginning).
     CLIENTS_DROPPED_TOTAL = "clients.dropped_total", Counter, One;
 
+    /// Datagrams passed on to other statsd servers (`address`).
+    REPEATER_SENT_TOTAL = "repeater.sent_total", Counter, One;
+    /// Datagrams that were not (`address`, `reason`).
+    REPEATER_DROPPED_TOTAL = "repeater.dropped_total", Counter, One;
+
     // Between readers and workers.
 
     /// Time readers stood still because a worker's inbox was full.

@@ -34,6 +34,7 @@ mod node;
 mod outage;
 mod proxy;
 mod relay;
+mod repeater;
 mod sandbox;
 mod secrets;
 mod sinks;

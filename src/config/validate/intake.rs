@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{classic, filled, length, number, spans, threads};
-use crate::config::listen::{HOST_PORT, Listener, STATSD_FORMS, StatsdAddress, UnixAddress, Wrong};
+use crate::config::listen::{
+    HOST_PORT, Listener, STATSD_FORMS, StatsdAddress, UnixAddress, Wrong, split_host_port,
+};
 use crate::config::machine::Machine;
 use crate::config::problem::Report;
-use crate::config::raw::{One, Raw};
+use crate::config::raw::{Many, One, Raw};
 use crate::config::reading::Given;
 use crate::config::secret::Secret;
-use crate::config::settings::{IntakeSettings, TlsSettings};
+use crate::config::settings::{IntakeSettings, RepeatAddress, TlsSettings};
 
 /// Listened on unless any listener is configured: loopback until told otherwise.
 const UDP_ADDRESS: &str = "127.0.0.1:8126";
@@ -41,6 +43,7 @@ pub(super) fn intake(raw: &Raw, machine: &Machine, report: &mut Report) -> Intak
     let (idle, handshake) = (&raw.connections_idle_timeout, &raw.connections_handshake_timeout);
     IntakeSettings {
         dialect: classic::dialect(raw, report),
+        repeat_to: repeat_to(&raw.repeat_to, report),
         num_readers: threads(&raw.num_readers, machine, report),
         metric_max_length: number(max_length, 1..=1 << 20, METRIC_MAX_LENGTH, report),
         read_buffer_bytes: number(buffer, 4096..=1 << 30, READ_BUFFER_BYTES, report),
@@ -201,4 +204,31 @@ pub(super) fn pem(
         return None;
     }
     Some(text)
+}
+
+fn repeat_to(given: &Many<String>, report: &mut Report) -> Vec<RepeatAddress> {
+    let mut addresses = Vec::new();
+    for Given { value, source } in given.iter().flatten() {
+        match repeat_address(value) {
+            Ok(address) if addresses.contains(&address) => {
+                report.refuse(source, "written twice", "each address once");
+            }
+            Ok(address) => addresses.push(address),
+            Err(what) => report.refuse(source, what, "udp://HOST:PORT or tcp://HOST:PORT"),
+        }
+    }
+    addresses
+}
+
+fn repeat_address(text: &str) -> Result<RepeatAddress, String> {
+    let (scheme, name) = text.split_once("://").ok_or("no scheme")?;
+    let make = match scheme {
+        "udp" => RepeatAddress::Udp,
+        "tcp" => RepeatAddress::Tcp,
+        _ => return Err("unknown scheme".to_owned()),
+    };
+    match split_host_port(name)? {
+        (host, port) if !host.is_empty() && port > 0 => Ok(make(name.to_owned())),
+        _ => Err("no host or port to send to".to_owned()),
+    }
 }
