@@ -26,6 +26,7 @@ const DUE_AFTER: Duration = Duration::from_millis(5);
 pub(crate) fn settings(listeners: &[StatsdAddress]) -> IntakeSettings {
     IntakeSettings {
         dialect: veneur::model::Dialect::DogStatsD,
+        repeat_to: Vec::new(),
         listeners: listeners.iter().cloned().map(Listener::from).collect(),
         num_readers: NonZeroUsize::MIN,
         metric_max_length: 100,
