@@ -28,6 +28,7 @@ fn machine() -> Machine {
     }
     fn read(path: &Path) -> io::Result<Vec<u8>> {
         match path.to_str() {
+            Some("mapping.yml") => Ok(MAPPING.into()),
             Some("cert.pem") => Ok(CERTIFICATE.into()),
             Some("key.pem") => Ok(KEY.into()),
             _ => Err(io::Error::other("no such file")),
@@ -35,6 +36,8 @@ fn machine() -> Machine {
     }
     Machine { cores: 32, hostname: || Some("testhost".to_owned()), resolve, read }
 }
+
+const MAPPING: &str = "mappings:\n- match: a.*\n  name: b\n  ttl: 1h\n  nmae: c\n";
 
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
 const KEY: &str = "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n";
@@ -224,6 +227,23 @@ fn a_value_is_refused_with_a_sentence() {
         assert!(place.starts_with("v.yaml:"), "{place}");
         assert!(!refused.contains("hunter2"));
     }
+}
+
+#[test]
+fn a_mapping_file_speaks_with_its_own_lines_and_is_read_again_on_reload() {
+    let told = [
+        "mapping.yml:4: ttl: has no effect here",
+        "mapping.yml:5: nmae: unknown key, it has no effect; did you mean name?",
+    ];
+    assert_eq!(warnings("mapping_config: mapping.yml"), told);
+    let strict = config::parse("v.yaml", "mapping_config: mapping.yml", [], true, &machine());
+    assert_eq!(strict.expect_err("it is strict").problems[0].to_string(), told[1]);
+    let missing = parse("mapping_config: none.yml").expect_err("there is none").to_string();
+    assert_eq!(missing, "none.yml: cannot be read: no such file");
+    let loaded = parse("mapping_config: mapping.yml").expect("it works");
+    assert_eq!(loaded.files, [PathBuf::from("mapping.yml")]);
+    assert_eq!(settings("").needs_restart(&loaded.settings), ["mapping_config"]);
+    assert!(loaded.settings.needs_restart(&loaded.settings).is_empty());
 }
 
 #[test]

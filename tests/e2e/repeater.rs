@@ -86,3 +86,32 @@ fn a_dead_and_a_slow_server_delay_nobody() {
     daemon.stop();
     drop(slow);
 }
+
+#[test]
+fn what_may_not_come_in_is_not_repeated_and_what_waits_is_sent_at_the_end() {
+    let tcp = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = format!("tcp://{}", tcp.local_addr().expect("it is bound"));
+    let start = |listener: &str| {
+        let config = json!({
+            "interval": "5m",
+            "statsd_listen_addresses": [listener],
+            "http_address": "127.0.0.1:0",
+            "stats_address": "127.0.0.1:9",
+            "repeat_to": [address],
+        });
+        Daemon::start(&config.to_string())
+    };
+    let mut closed = start("udp://127.0.0.1:0?allow=10.0.0.0/8");
+    closed.send([&b"a:1|c"[..]]);
+    wait_until("it is refused", || {
+        total(&closed, "veneur_packet_error_total", "reason=\"not_allowed\"") == 1
+    });
+    closed.stop();
+    let mut open = start("udp://127.0.0.1:0");
+    open.send((0..100).map(|_| &b"b:1|c"[..]));
+    open.stop();
+    let (mut stream, _) = tcp.accept().expect("it has connected");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("the connection ends with the daemon");
+    assert_eq!(text, "b:1|c\n".repeat(100));
+}
