@@ -7,7 +7,7 @@ mod said;
 
 use libfuzzer_sys::fuzz_target;
 use said::said;
-use veneur::model::{MetricKey, MetricKind, Scope, TagSet};
+use veneur::model::{Dialect, MetricKey, MetricKind, Scope, TagSet};
 use veneur::protocol::import::{Imported, ImportedEntry, Limits, json, protobuf};
 
 const LIMITS: Limits = Limits { entries: 64 };
@@ -18,6 +18,7 @@ fn key_of(entry: &ImportedEntry) -> MetricKey {
         tags: entry.tags.clone(),
         kind: entry.kind,
         scope: entry.scope,
+        dialect: Dialect::default(),
     }
 }
 
