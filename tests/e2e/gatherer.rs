@@ -200,7 +200,7 @@ fn a_provider_comes_back_when_its_gatherer_does() {
     let yaml = gatherer_yaml(&directory, "100ms", "  token: s3cret\n")
         .replace("address: 127.0.0.1:0\n  poll", &format!("address: {address}\n  poll"));
     let mut daemon = Daemon::start(&daemon_yaml("here", &format!("gather://s3cret@{address}")));
-    let line = daemon.wait_for_log("trying again");
+    let line = daemon.first_log("trying again");
     assert!(line.contains(&format!("gather://REDACTED@{address}")), "{line}");
     for _life in 0..2 {
         let mut gatherer = Daemon::launch_with(&["gatherer"], &yaml, &[]);
@@ -375,7 +375,7 @@ fn a_provider_registers_when_ready_answers_and_takes_its_leave() {
     peer.say(&json!({"op": "error", "reason": "bad token"}));
     drop(peer);
     daemon.wait_until_ready();
-    let line = daemon.wait_for_log("the gatherer rejects us");
+    let line = daemon.first_log("the gatherer rejects us");
     assert!(line.contains("bad token") && !line.contains("s3cret"), "{line}");
 
     let mut peer = accept();
@@ -655,7 +655,7 @@ fn over_tls_a_provider_trusts_the_one_certificate_that_the_reference_names() {
     let mixed = other.reference();
     let mixed = format!("{}?fp={fingerprint}", mixed.split_once("?fp=").expect("it has one").0);
     let mut daemon = Daemon::start(&daemon_yaml("misled", &mixed));
-    let line = daemon.wait_for_log("not registered with the gatherer");
+    let line = daemon.first_log("not registered with the gatherer");
     assert!(line.contains("certificate"), "{line}");
     // Nor is there a way without TLS.
     let plain = mixed.split_once("?fp=").expect("it has one").0.replace("gathers:", "gather:");

@@ -145,6 +145,12 @@ impl Daemon {
         }
     }
 
+    /// The first log line that contains `text`, be it before or behind what has been waited for.
+    pub(crate) fn first_log(&mut self, text: &str) -> String {
+        let seen = self.seen.iter().find(|line| line.contains(text)).cloned();
+        seen.unwrap_or_else(|| self.wait_for_log(text))
+    }
+
     /// The next line on standard output that contains `text`.
     pub(crate) fn wait_for_output(&mut self, text: &str) -> String {
         let start = Instant::now();
