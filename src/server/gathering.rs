@@ -1,7 +1,7 @@
 //! The running gatherer as a program of its own: what [`crate::gatherer`] does, with the life, the
 //! pages and the own metrics that every program has.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use sd_notify::NotifyState;
 use tokio::sync::{mpsc, watch};
@@ -17,7 +17,7 @@ use super::proxy::report;
 use super::stats::StatsAddress;
 use super::steering::{Order, Steering};
 use super::{Server, StartError};
-use crate::config::{Loaded, Settings};
+use crate::config::Settings;
 use crate::http;
 use crate::ingest::{Certificates, Inherited};
 use crate::model::Phase;
@@ -86,7 +86,10 @@ impl Gathering {
                 order = steering.next() => match order {
                     Order::End(why) => break why,
                     Order::HandOver => break "takeover",
-                    Order::Use(loaded) => self.apply(*loaded),
+                    Order::Use(loaded) => {
+                        pages::reload(&mut self.settings, *loaded, &self.shown, &self.certificates);
+                        self.logs.set_debug(self.settings.debug);
+                    }
                 },
                 _ = reports.tick() => report(&self.logs, &mut self.own, &self.telemetry),
             }
@@ -111,18 +114,6 @@ impl Gathering {
             grpc = self.doors.grpc,
             "ready"
         );
-    }
-
-    /// Uses what of a new configuration can be used without a restart.
-    fn apply(&mut self, loaded: Loaded) {
-        let waiting = self.settings.needs_restart(&loaded.settings);
-        let settings = self.settings.with_live(loaded.settings);
-        let Some(certificates) = pages::certificates(&settings) else { return };
-        self.certificates.replace(certificates);
-        self.settings = settings;
-        self.logs.set_debug(self.settings.debug);
-        pages::say_what_waits(&waiting);
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = self.settings.clone();
     }
 
     /// Lets go of the providers, and writes what they have said.

@@ -8,8 +8,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-use crate::config::Settings;
 use crate::config::listen::{HttpAddress, Listener};
+use crate::config::{Loaded, Settings};
 use crate::forward::import::Import;
 use crate::forward::import::grpc::{self, GrpcLimits};
 use crate::http::{self, ConfigFormat, ConfigText, HttpState, Limits};
@@ -115,6 +115,23 @@ pub(super) fn certificates(settings: &Settings) -> Option<Certificates> {
             error!(%error, "the new configuration is not used, the old one stays");
         })
         .ok()
+}
+
+/// Uses what of a new configuration a program that only has these servers can use without a
+/// restart: nothing, if a certificate in it cannot be used.
+pub(super) fn reload(
+    settings: &mut Settings,
+    loaded: Loaded,
+    shown: &Mutex<Settings>,
+    certificates: &Certificates,
+) {
+    let waiting = settings.needs_restart(&loaded.settings);
+    let live = settings.with_live(loaded.settings);
+    let Some(fresh) = self::certificates(&live) else { return };
+    certificates.replace(fresh);
+    *settings = live;
+    say_what_waits(&waiting);
+    *shown.lock().unwrap_or_else(PoisonError::into_inner) = settings.clone();
 }
 
 /// Says what of a new configuration is in use.

@@ -7,7 +7,7 @@
 //! It merges nothing and keeps nothing but its outbox. It is ready once it knows an upstream
 //! node; until then, and while the outbox is full, senders are told to come again.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use sd_notify::NotifyState;
 use tokio::sync::{mpsc, watch};
@@ -22,7 +22,7 @@ use super::pages::{self, Doors, Offer, Sockets};
 use super::stats::StatsAddress;
 use super::steering::{Order, Steering};
 use super::{Server, StartError, destinations};
-use crate::config::{Loaded, Settings};
+use crate::config::Settings;
 use crate::forward::Forwarder;
 use crate::forward::import::Import;
 use crate::forward::ring::Ring;
@@ -114,7 +114,10 @@ impl Proxy {
                 order = steering.next() => match order {
                     Order::End(why) => break why,
                     Order::HandOver => break "takeover",
-                    Order::Use(loaded) => self.apply(*loaded),
+                    Order::Use(loaded) => {
+                        pages::reload(&mut self.settings, *loaded, &self.shown, &self.certificates);
+                        self.logs.set_debug(self.settings.debug);
+                    }
                 },
                 Ok(_) = ring.wait_for(|ring| !ring.members().is_empty()), if is_starting => {
                     self.say_ready();
@@ -154,18 +157,6 @@ impl Proxy {
             interval = ?self.settings.interval.length(),
             "ready"
         );
-    }
-
-    /// Uses what of a new configuration can be used without a restart.
-    fn apply(&mut self, loaded: Loaded) {
-        let waiting = self.settings.needs_restart(&loaded.settings);
-        let settings = self.settings.with_live(loaded.settings);
-        let Some(certificates) = pages::certificates(&settings) else { return };
-        self.certificates.replace(certificates);
-        self.settings = settings;
-        self.logs.set_debug(self.settings.debug);
-        pages::say_what_waits(&waiting);
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = self.settings.clone();
     }
 
     /// Takes nothing more in, and delivers what is in the outbox.
