@@ -129,6 +129,12 @@ pub enum Mapped {
     },
 }
 
+/// A value times the factor of a rule. Where that is more than a number can be it is the largest
+/// there is: nothing infinite may get into an aggregate.
+pub fn scaled(value: f64, factor: f64) -> f64 {
+    (value * factor).clamp(f64::MIN, f64::MAX)
+}
+
 impl Mapping {
     /// From the rules of a file, in its order, and its text, by which two mappings are compared.
     pub fn new(source: &str, rules: Vec<Rule>, disable_ordering: bool) -> Mapping {

@@ -11,7 +11,7 @@ use super::batch::{Op, OpKey};
 use super::class::Class;
 use super::intern::SlotId;
 use super::limits::refused::Spellings;
-use crate::mapping::{Mapped, Mapping};
+use crate::mapping::{Mapped, Mapping, scaled};
 use crate::model::{ExtendTags, MetricKey, Recorder};
 
 /// A mapping, and what is remembered of it.
@@ -151,7 +151,7 @@ impl Changed {
             self.legacy_hashes.extend(hash);
             self.ops.push(match change {
                 Some(Change::Scale(factor)) if !is_set(op) => {
-                    let scaled = f64::from_bits(op.value) * factor;
+                    let scaled = scaled(f64::from_bits(op.value), *factor);
                     Op { value: scaled.to_bits(), ..*op }
                 }
                 _ => *op,

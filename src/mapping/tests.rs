@@ -156,3 +156,10 @@ proptest! {
         prop_assert_eq!(Mapping::new("", rules.clone(), true).find(&name, kind(of)), specific);
     }
 }
+
+#[test]
+fn what_a_rule_multiplies_stays_a_number() {
+    assert_eq!(scaled(250.0, 0.001), 0.25);
+    assert_eq!(scaled(1e306, 1e3), f64::MAX);
+    assert_eq!(scaled(-1e306, 1e3), f64::MIN);
+}

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use super::span_ring::SpanRing;
-use crate::mapping::{Mapped, Mapping};
+use crate::mapping::{Mapped, Mapping, scaled};
 use crate::model::{
     Dialect, Event, ExtendTags, MetricKey, MetricKind, Point, PointKind, ServiceCheck, Span,
     Suffix, TagSet, text,
@@ -184,7 +184,7 @@ impl Collector {
         let has_room = inside.admits(key.name.len() + key.tags.as_str().len());
         let points = &mut inside.collected.points;
         let mut taken = Taken::default();
-        for value in line.values.numbers().map(|value| value * scale) {
+        for value in line.values.numbers().map(|value| scaled(value, scale)) {
             if !has_room || points.len() >= MAX_POINTS {
                 taken.dropped += 1;
                 continue;
